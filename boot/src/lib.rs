@@ -1,0 +1,16 @@
+//! What SINO's two boot stages and its image builder must agree on, and nothing else.
+//!
+//! Kernel flags ([`options`]), the image's manifest ([`manifest`]), the table of kernel modules ([`modules`]),
+//! the identity that a medium carries in its first sectors ([`identity`]), the names below `/run/sino`
+//! ([`layout`]), the record of a boot ([`record`]) and the narration of its steps ([`stage`]).
+//!
+//! This is a library: it never exits, never mounts, and has no powers of a PID 1.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod identity;
+pub mod layout;
+pub mod manifest;
+pub mod modules;
+pub mod options;
+pub mod record;
+pub mod stage;
