@@ -1,0 +1,1 @@
+//! QEMU: a machine as data, its arguments, its control channel, its life.
