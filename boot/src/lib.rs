@@ -7,10 +7,12 @@
 //! This is a library: it never exits, never mounts, and has no powers of a PID 1.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod console;
 pub mod identity;
 pub mod layout;
 pub mod manifest;
 pub mod modules;
 pub mod options;
 pub mod record;
+pub mod rescue_shell;
 pub mod stage;

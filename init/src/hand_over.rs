@@ -1,0 +1,75 @@
+//! Process 1 between stage one and Debian's init: continues the record of the boot and executes `/sbin/init`.
+
+use anyhow::{Context, Result, anyhow};
+use log::Level;
+use sino_boot::record::BootRecord;
+use sino_boot::stage::{Stage, StepError, done};
+use sino_boot::{console, layout, rescue_shell};
+use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+/// The number of steps in [`boot`].
+pub const STEPS: usize = 2;
+
+/// Stage two, step by step.
+///
+/// # Errors
+/// Debian's init is not there or not executable; that has been narrated by then.
+pub fn boot(stage: &mut Stage) -> Result<(), StepError> {
+    stage.step("take-over", |record| {
+        let medium = record.medium.as_ref();
+        let detail = match medium {
+            Some(medium) if medium.in_ram => format!("build {}, in RAM: the stick may be removed", record.build_id),
+            Some(medium) => {
+                format!("build {} on {} {}: leave it plugged in", record.build_id, medium.description, medium.device)
+            }
+            None => "no record of stage one was found".to_owned(),
+        };
+        Ok(done((), detail))
+    })?;
+    stage.step("hand-over", |_| {
+        executable(layout::USERLAND_INIT)?;
+        Ok(done((), layout::USERLAND_INIT))
+    })
+}
+
+fn executable(path: &str) -> Result<()> {
+    let status = std::fs::metadata(path).with_context(|| format!("{path} is not in the root image"))?;
+    if !status.is_file() || status.permissions().mode() & 0o111 == 0 {
+        return Err(anyhow!("{path} is not an executable file"));
+    }
+    Ok(())
+}
+
+/// Runs the stage and executes Debian's init. Returns only after a failure, when the rescue shell has been left.
+pub fn run(arguments: Vec<OsString>) {
+    let path = Path::new(layout::BOOT_RECORD);
+    let (record, missing) = match BootRecord::load(path) {
+        Ok(record) => (record, None),
+        Err(error) => {
+            (BootRecord::default(), Some(format!("{error:#}; the record of this boot begins with stage two")))
+        }
+    };
+    let narrator =
+        Box::new(|line: &str, failed: bool| console::say(line, if failed { Level::Error } else { Level::Info }));
+    let mut stage = Stage::new("stage-two", STEPS, record, narrator);
+    if let Some(missing) = missing {
+        stage.warn(&missing);
+    }
+    let result = boot(&mut stage);
+    if let Err(error) = stage.record.save(path) {
+        console::say(&format!("warning: the boot record could not be kept: {error:#}"), Level::Warn);
+    }
+    if result.is_ok() {
+        let error = Command::new(layout::USERLAND_INIT).args(arguments).exec();
+        console::say(&format!("FAILED: executing {}: {error}", layout::USERLAND_INIT), Level::Error);
+    }
+    rescue_shell::open("leave it with \"exit\" to try the hand-over again", &|| {
+        let mut command = Command::new("setsid");
+        command.args(["-c", "/bin/sh", "-i"]);
+        command
+    });
+}

@@ -1,0 +1,284 @@
+//! The machine's devices as they appear: drivers are loaded for them, and each block device is looked at once.
+//!
+//! A thread listens to the kernel's events; a few workers load drivers and read block devices, so that one slow device
+//! holds up no other. What they find arrives on one channel, on which the boot waits with a deadline. A thread that
+//! dies says so on the same channel.
+
+use crate::block_device::{self, BlockDevice};
+use crate::drivers::Loader;
+use crate::preparation::Build;
+use crate::uevent::{Received, Socket, Uevent};
+use anyhow::{Context, Result};
+use sino_boot::stage::{Done, Fault, done};
+use std::collections::{BTreeSet, VecDeque};
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Workers: at least this many even on one CPU, because most of their time is waiting for hardware.
+const WORKERS_MIN: usize = 4;
+/// More than this many only contend for the kernel's own locks.
+const WORKERS_MAX: usize = 8;
+/// Loaded after the drivers of the devices found at the start, while USB devices are still being enumerated: every
+/// medium needs the first four, and a stick the last two.
+const SOON_NEEDED: [&str; 6] = ["isofs", "loop", "squashfs", "overlay", "sd_mod", "usb_storage"];
+
+/// Something that happened to a device.
+#[derive(Debug)]
+pub enum Event {
+    /// A block device appeared or changed, and this is what it is.
+    Block(BlockDevice),
+    /// A block device is gone.
+    Gone(String),
+    /// A thread ended that must not; nothing more may arrive.
+    Died(String),
+}
+
+/// Work for the workers.
+enum Job {
+    /// Load the drivers for an alias.
+    Alias(String),
+    /// Load a module by name.
+    Module(&'static str),
+    /// Look at a block device.
+    Look(String),
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: Mutex<(VecDeque<Job>, bool)>,
+    more: Condvar,
+}
+
+impl Queue {
+    fn push(&self, job: Job) {
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        // Block devices go first: one of them may be the medium.
+        if matches!(job, Job::Look(_)) {
+            jobs.0.push_front(job);
+        } else {
+            jobs.0.push_back(job);
+        }
+        self.more.notify_one();
+    }
+
+    /// The next job; `None` once the queue is closed.
+    fn pop(&self) -> Option<Job> {
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if jobs.1 {
+                return None;
+            }
+            if let Some(job) = jobs.0.pop_front() {
+                return Some(job);
+            }
+            jobs = self.more.wait(jobs).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn close(&self) {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+        self.more.notify_all();
+    }
+}
+
+/// The devices, and the threads that look after them.
+pub struct Devices {
+    loader: Arc<Loader>,
+    queue: Arc<Queue>,
+    events: Receiver<Event>,
+}
+
+impl std::fmt::Debug for Devices {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Devices").finish_non_exhaustive()
+    }
+}
+
+/// Starts to load drivers for every device that there is or will be. Does not wait for them: a slow controller that
+/// holds no medium must not hold up the boot.
+///
+/// # Errors
+/// The kernel's events cannot be listened to, or no thread can be started.
+pub fn coldplug(build: &Build, debug: bool) -> Result<Done<Devices>, Fault> {
+    if debug {
+        log::set_max_level(log::LevelFilter::Debug);
+    }
+    let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let loader = Arc::new(Loader::new(build.modules.clone(), &line));
+    let queue = Arc::new(Queue::default());
+    let (sender, events) = mpsc::channel();
+    // The socket is open before the first look at /sys, so that no device falls between the two.
+    let socket = Socket::open()?;
+    start("uevents", &sender, {
+        let (queue, sender) = (Arc::clone(&queue), sender.clone());
+        move || listen(socket, &queue, &sender)
+    })?;
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    for number in 0..cpus.clamp(WORKERS_MIN, WORKERS_MAX) {
+        let (loader, queue, sender_of_worker) = (Arc::clone(&loader), Arc::clone(&queue), sender.clone());
+        start(&format!("worker {number}"), &sender, move || work(&loader, &queue, &sender_of_worker))?;
+    }
+    let aliases = enqueue_all(&queue);
+    for module in SOON_NEEDED {
+        queue.push(Job::Module(module));
+    }
+    let detail = format!("{aliases} device aliases, {} drivers at hand", build.modules.modules.len());
+    Ok(done(Devices { loader, queue, events }, detail))
+}
+
+impl Devices {
+    /// Waits for the next event; `None` when the deadline has passed.
+    pub fn next(&self, deadline: Instant) -> Option<Event> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.events.recv_timeout(left) {
+            Ok(event) => Some(event),
+            Err(mpsc::RecvTimeoutError::Timeout) => None,
+            Err(mpsc::RecvTimeoutError::Disconnected) => Some(Event::Died("every device thread ended".to_owned())),
+        }
+    }
+
+    /// Loads a driver that a step needs now, for example a file system's.
+    ///
+    /// # Errors
+    /// The reason why it is not there.
+    pub fn driver(&self, name: &str) -> Result<()> {
+        self.loader.load(name).map_err(|why| anyhow::anyhow!("driver {name}: {why}"))
+    }
+
+    /// The drivers that would not load so far.
+    pub fn failures(&self) -> Vec<String> {
+        self.loader.failures()
+    }
+
+    /// How many drivers were loaded so far.
+    pub fn loaded(&self) -> usize {
+        self.loader.loaded()
+    }
+
+    /// Ends the work: what is not begun is left to the new root's udev. Returns the drivers that would not load.
+    pub fn finish(self) -> Vec<String> {
+        self.queue.close();
+        self.loader.failures()
+    }
+}
+
+/// Starts a thread whose panic becomes an event.
+fn start(name: &str, sender: &Sender<Event>, body: impl FnOnce() + Send + 'static) -> Result<()> {
+    let (title, sender) = (name.to_owned(), sender.clone());
+    let guarded = move || {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(body)) {
+            let why =
+                panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+            let why = why.unwrap_or("no message");
+            log::error!("the thread {title:?} panicked: {why}");
+            // Nobody waits any more: then the log is all there is.
+            let _ = sender.send(Event::Died(format!("the thread {title:?} panicked: {why}")));
+        }
+    };
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(256 << 10)
+        .spawn(guarded)
+        .with_context(|| format!("starting the thread {name:?}"))?;
+    Ok(())
+}
+
+/// Puts every device that is there now into the queue; returns the number of aliases.
+fn enqueue_all(queue: &Queue) -> usize {
+    let mut aliases = BTreeSet::new();
+    for bus in entries("/sys/bus") {
+        for device in entries(&format!("{bus}/devices")) {
+            if let Ok(alias) = fs::read_to_string(format!("{device}/modalias")) {
+                aliases.insert(alias.trim_end().to_owned());
+            }
+        }
+    }
+    let mut aliases: Vec<String> = aliases.into_iter().filter(|alias| !alias.is_empty()).collect();
+    aliases.sort_by_key(|alias| urgency(alias));
+    let count = aliases.len();
+    for alias in aliases {
+        queue.push(Job::Alias(alias));
+    }
+    for device in entries("/sys/class/block") {
+        if let Some(name) = device.rsplit('/').next() {
+            queue.push(Job::Look(name.to_owned()));
+        }
+    }
+    count
+}
+
+/// Lower comes first: USB hosts (their devices take longest to answer), then storage, then the rest.
+fn urgency(alias: &str) -> u8 {
+    if !alias.starts_with("pci:") {
+        3
+    } else if alias.contains("bc0Csc03") {
+        0
+    } else if alias.contains("bc01") || alias.contains("v00001AF4") || alias.contains("bc08sc05") {
+        1
+    } else {
+        2
+    }
+}
+
+/// The full paths in a folder; none if it cannot be read.
+fn entries(folder: &str) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.path().to_str().map(str::to_owned)).collect()
+}
+
+fn listen(mut socket: Socket, queue: &Queue, sender: &Sender<Event>) {
+    loop {
+        match socket.receive() {
+            Ok(Received::Event(event)) => handle(event, queue, sender),
+            Ok(Received::Overrun) => {
+                log::warn!("device events were lost in a burst; looking at all devices again");
+                enqueue_all(queue);
+            }
+            Err(error) => {
+                let _ = sender.send(Event::Died(format!("{error:#}")));
+                return;
+            }
+        }
+    }
+}
+
+fn handle(event: Uevent, queue: &Queue, sender: &Sender<Event>) {
+    let appeared = matches!(event.action.as_str(), "add" | "change");
+    if event.action == "add" {
+        if let Some(alias) = event.modalias {
+            queue.push(Job::Alias(alias));
+        }
+    }
+    if let (true, Some(name)) = (event.subsystem == "block", event.devname) {
+        if appeared {
+            queue.push(Job::Look(name));
+        } else if event.action == "remove" {
+            let _ = sender.send(Event::Gone(name));
+        }
+    }
+}
+
+fn work(loader: &Loader, queue: &Queue, sender: &Sender<Event>) {
+    while let Some(job) = queue.pop() {
+        match job {
+            Job::Alias(alias) => loader.load_for_alias(&alias),
+            Job::Module(name) => {
+                // The step that needs it asks again and gets the error.
+                let _ = loader.load(name);
+            }
+            Job::Look(name) => {
+                let began = Instant::now();
+                if let Some(device) = block_device::look(&name) {
+                    if began.elapsed() > Duration::from_secs(5) {
+                        log::warn!("{name} took {} s to answer", began.elapsed().as_secs());
+                    }
+                    log::debug!("block device {device}");
+                    let _ = sender.send(Event::Block(device));
+                }
+            }
+        }
+    }
+}
