@@ -2,6 +2,8 @@
 //!
 //! Reads /sys and at most 36 KiB of the device; writes nothing, mounts nothing.
 
+use crate::ioctl;
+use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use sino_boot::identity::{self, Volume};
 use std::fmt;
@@ -82,6 +84,9 @@ fn content(name: &str) -> Content {
         Err(rustix::io::Errno::NOMEDIUM) => return Content::NoMedium,
         Err(error) => return Content::Unreadable(error.to_string()),
     };
+    if name.starts_with("sr") && !disc_is_in(&file) {
+        return Content::NoMedium;
+    }
     let mut sector = vec![0; identity::SECTOR_SIZE];
     match rustix::io::pread(&file, &mut sector, identity::SECTOR_OFFSET) {
         Ok(length) => {
@@ -97,6 +102,15 @@ fn content(name: &str) -> Content {
         Ok(length) => signature(head.get(..length).unwrap_or_default()).map_or(Content::Unknown, Content::Other),
         Err(error) => Content::Unreadable(error.to_string()),
     }
+}
+
+/// Asks an optical drive whether it holds a disc. Reading without one only fills the log with errors. Source: kernel
+/// `include/uapi/linux/cdrom.h`: `CDROM_DRIVE_STATUS` of the current slot; 4 is `CDS_DISC_OK`, 0 means that the drive
+/// cannot tell.
+fn disc_is_in(drive: &OwnedFd) -> bool {
+    const CDROM_DRIVE_STATUS: rustix::ioctl::Opcode = 0x5326;
+    const CDSL_CURRENT: usize = i32::MAX as usize;
+    ioctl::with_number(drive, CDROM_DRIVE_STATUS, CDSL_CURRENT).is_ok_and(|status| matches!(status, 0 | 4))
 }
 
 /// What the first 4 KiB of a device say. Sources: the on-disk formats' own magic numbers, as in magic(5).

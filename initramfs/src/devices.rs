@@ -160,8 +160,10 @@ impl Devices {
 
     /// Ends the work: what is not begun is left to the new root's udev. Returns the drivers that would not load.
     pub fn finish(self) -> Vec<String> {
+        let failures = self.loader.failures();
         self.queue.close();
-        self.loader.failures()
+        self.loader.stop();
+        failures
     }
 }
 

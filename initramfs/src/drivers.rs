@@ -10,6 +10,7 @@ use sino_boot::layout;
 use sino_boot::modules::{Module, ModuleTable, normalize};
 use std::collections::BTreeMap;
 use std::ffi::CString;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,7 @@ pub struct Loader {
     parameters: BTreeMap<String, String>,
     states: Mutex<BTreeMap<String, State>>,
     changed: Condvar,
+    stopped: AtomicBool,
 }
 
 impl Loader {
@@ -45,7 +47,7 @@ impl Loader {
             .filter(|name| table.modules.contains_key(name))
             .map(|name| (name, State::Failed("refused by modprobe.blacklist=".to_owned())))
             .collect();
-        Self { table, parameters, states: Mutex::new(states), changed: Condvar::new() }
+        Self { table, parameters, states: Mutex::new(states), changed: Condvar::new(), stopped: AtomicBool::new(false) }
     }
 
     /// Loads what a device with this alias asks for.
@@ -62,6 +64,11 @@ impl Loader {
     /// Why it is not loaded. The error is remembered: it comes again without a second attempt.
     pub fn load(&self, name: &str) -> Result<(), String> {
         self.load_below(&normalize(name), &mut Vec::new())
+    }
+
+    /// Ends the work: what is not begun is not loaded any more, and failures are not reported.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
     }
 
     /// How many modules this loader has loaded.
@@ -96,7 +103,10 @@ impl Loader {
         let state = match &result {
             Ok(()) => State::Loaded,
             Err(why) => {
-                log::warn!("driver {name} would not load: {why}");
+                // After the end of stage one the modules' files are gone, and udev loads what is missing.
+                if !self.stopped.load(Ordering::Acquire) {
+                    log::warn!("driver {name} would not load: {why}");
+                }
                 State::Failed(why.clone())
             }
         };
@@ -132,6 +142,9 @@ impl Loader {
     }
 
     fn load_claimed(&self, name: &str, module: &Module, above: &mut Vec<String>) -> Result<(), String> {
+        if self.stopped.load(Ordering::Acquire) {
+            return Err("stage one is over".to_owned());
+        }
         for need in &module.needs {
             self.load_below(need, above).map_err(|why| format!("it needs {need}: {why}"))?;
         }

@@ -8,6 +8,7 @@ pub mod block_device;
 pub mod devices;
 pub mod drivers;
 pub mod image;
+pub mod ioctl;
 pub mod kernel_fs;
 pub mod loop_device;
 pub mod medium;

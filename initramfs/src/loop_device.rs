@@ -2,15 +2,14 @@
 //!
 //! Source: kernel `include/uapi/linux/loop.h`, loop(4). `LOOP_CONFIGURE` (Linux 5.8) sets everything at once.
 
+use crate::ioctl::{self, Argument};
 use anyhow::{Context, Result, bail};
-use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::ioctl::{Ioctl, IoctlOutput, Opcode};
-use std::ffi::c_void;
+use rustix::ioctl::Opcode;
 
 const LOOP_CTL_GET_FREE: Opcode = 0x4C82;
-const LOOP_CONFIGURE: Opcode = 0x4C0A;
 const LOOP_CLR_FD: Opcode = 0x4C01;
 const LO_FLAGS_READ_ONLY: u32 = 1;
 const LO_FLAGS_DIRECT_IO: u32 = 16;
@@ -46,39 +45,10 @@ struct LoopConfig {
     reserved: [u64; 8],
 }
 
-/// A loop ioctl whose argument is a pointer to a configuration, or nothing; its result is the return value.
-struct LoopIoctl<'a> {
-    opcode: Opcode,
-    config: Option<&'a LoopConfig>,
-}
-
-// SAFETY: each opcode used with this type is given the argument that loop(4) documents for it: LOOP_CONFIGURE a pointer
-// to a `struct loop_config` that outlives the call, LOOP_CTL_GET_FREE and LOOP_CLR_FD an ignored null pointer. The
-// kernel writes through none of them.
+// SAFETY: laid out as `struct loop_config`; LOOP_CONFIGURE only reads it.
 #[allow(unsafe_code)]
-unsafe impl Ioctl for LoopIoctl<'_> {
-    type Output = i32;
-    const IS_MUTATING: bool = false;
-
-    fn opcode(&self) -> Opcode {
-        self.opcode
-    }
-
-    fn as_ptr(&mut self) -> *mut c_void {
-        self.config.map_or(std::ptr::null_mut(), |config| std::ptr::from_ref(config).cast_mut().cast())
-    }
-
-    unsafe fn output_from_ptr(out: IoctlOutput, _: *mut c_void) -> rustix::io::Result<Self::Output> {
-        Ok(out)
-    }
-}
-
-fn ioctl(fd: impl AsFd, opcode: Opcode, config: Option<&LoopConfig>) -> rustix::io::Result<i32> {
-    // SAFETY: see the implementation of `Ioctl` for `LoopIoctl`.
-    #[allow(unsafe_code)]
-    unsafe {
-        rustix::ioctl::ioctl(fd, LoopIoctl { opcode, config })
-    }
+unsafe impl Argument for LoopConfig {
+    const OPCODE: Opcode = 0x4C0A;
 }
 
 /// Makes `file` a read-only block device and returns the device's path. With `direct`, the loop reads the file past the
@@ -96,7 +66,7 @@ pub fn attach(file: &OwnedFd, name: &str, direct: bool) -> Result<String> {
         *to = from;
     }
     for _ in 0..ATTEMPTS {
-        let number = ioctl(&control, LOOP_CTL_GET_FREE, None).context("asking for a free loop device")?;
+        let number = ioctl::with_number(&control, LOOP_CTL_GET_FREE, 0).context("asking for a free loop device")?;
         let path = format!("/dev/loop{number}");
         let device = open(&path, OFlags::RDONLY)?;
         let info = LoopInfo {
@@ -115,7 +85,7 @@ pub fn attach(file: &OwnedFd, name: &str, direct: bool) -> Result<String> {
             init: [0; 2],
         };
         let fd = u32::try_from(file.as_raw_fd()).context("a file descriptor below zero")?;
-        match ioctl(&device, LOOP_CONFIGURE, Some(&LoopConfig { fd, block_size: 0, info, reserved: [0; 8] })) {
+        match ioctl::with_structure(&device, &LoopConfig { fd, block_size: 0, info, reserved: [0; 8] }) {
             Ok(_) => return Ok(path),
             // Another program was faster: take the next one.
             Err(Errno::BUSY) => {}
@@ -132,6 +102,6 @@ pub fn attach(file: &OwnedFd, name: &str, direct: bool) -> Result<String> {
 pub fn detach(path: &str) -> Result<()> {
     let device = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .with_context(|| format!("opening {path}"))?;
-    ioctl(&device, LOOP_CLR_FD, None).with_context(|| format!("releasing {path}"))?;
+    ioctl::with_number(&device, LOOP_CLR_FD, 0).with_context(|| format!("releasing {path}"))?;
     Ok(())
 }
