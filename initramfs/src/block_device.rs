@@ -39,6 +39,10 @@ pub enum Content {
 
 impl fmt::Display for BlockDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.content == Content::NoMedium {
+            // The drive's last known size would only mislead.
+            return write!(f, "{} ({}): no disc", self.name, self.place);
+        }
         write!(f, "{} ({}, {} MiB): ", self.name, self.place, self.size >> 20)?;
         match &self.content {
             Content::Volume(volume) if volume.is_sino() => {
@@ -74,6 +78,20 @@ pub fn look(name: &str) -> Option<BlockDevice> {
     }
     let place = place(&real.to_string_lossy());
     Some(BlockDevice { name: name.to_owned(), place, size, content: content(name) })
+}
+
+/// The kernel names of a disk's partitions, in their order; none for a partition.
+#[must_use]
+pub fn partitions(disk: &str) -> Vec<String> {
+    let folder = format!("/sys/class/block/{}", disk.replace('/', "!"));
+    let Ok(entries) = fs::read_dir(&folder) else { return Vec::new() };
+    let number = |path: &std::path::Path| fs::read_to_string(path.join("partition")).ok()?.trim().parse::<u32>().ok();
+    let mut found: Vec<(u32, String)> = entries
+        .flatten()
+        .filter_map(|entry| Some((number(&entry.path())?, entry.file_name().into_string().ok()?)))
+        .collect();
+    found.sort();
+    found.into_iter().map(|(_, name)| name).collect()
 }
 
 fn content(name: &str) -> Content {

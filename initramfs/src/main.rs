@@ -57,7 +57,7 @@ fn stage_one() {
     if let Some(wanted) = options::parse(&line).0.break_before {
         stage.before_each(Box::new(move |step| {
             if step == wanted {
-                rescue::shell(&format!("sino.break={step}: leave it with \"exit\" to go on"));
+                rescue::shell(&format!("sino.break={step}; exit goes on"));
             }
         }));
     }

@@ -3,7 +3,7 @@
 //! Waits on device events, never on time; ends at once when the right device appears. Mounts the medium read-only and
 //! makes sure that the root image on it is there and as long as the manifest says.
 
-use crate::block_device::{BlockDevice, Content};
+use crate::block_device::{self, BlockDevice, Content};
 use crate::devices::{Devices, Event};
 use crate::mounts::{self, Mount};
 use anyhow::{Context, Result, anyhow, ensure};
@@ -47,6 +47,7 @@ pub fn find(
                     seen.insert(device.name.clone(), remark(&device, options, manifest));
                     continue;
                 }
+                let device = if options.medium.is_none() { narrowed(device, manifest) } else { device };
                 match open(&device, manifest, devices) {
                     Ok(image) => return Ok(found(device, image, record)),
                     Err(error) => {
@@ -64,8 +65,21 @@ pub fn find(
     let only = options.medium.as_ref().map_or_else(String::new, |path| format!(" (only {path} was asked for)"));
     let cause = anyhow!("no device carries build {} after {} s{only}", manifest.build_id, patience.as_secs());
     Err(explain(cause, &seen, devices)
-        .hint("plug the right stick in and leave the shell (exit): the search begins again")
-        .hint("sino.medium-timeout=SECONDS waits longer; sino.medium=/dev/NAME looks at one device only"))
+        .hint("plug the right stick in, then leave the shell with \"exit\"")
+        .hint("sino.medium-timeout=SECONDS waits longer"))
+}
+
+/// The partition of a stick that holds the medium, when the stick as a whole looks like it, too: the kernel lets nobody
+/// mount the stick's other partitions while the whole stick is mounted. The partitions are known by the time that the
+/// kernel announces the disk.
+fn narrowed(disk: BlockDevice, manifest: &Manifest) -> BlockDevice {
+    let partitions = block_device::partitions(&disk.name);
+    let right = partitions.iter().filter_map(|name| block_device::look(name)).find(|part| carries(part, manifest));
+    right.unwrap_or(disk)
+}
+
+fn carries(device: &BlockDevice, manifest: &Manifest) -> bool {
+    matches!(&device.content, Content::Volume(volume) if volume.is_sino() && volume.set_id == manifest.build_id)
 }
 
 fn wanted(device: &BlockDevice, options: &Options, manifest: &Manifest) -> bool {

@@ -20,7 +20,7 @@ const READABLE: Duration = Duration::from_secs(10);
 pub fn after_failure(policy: OnFailure) {
     let command = match policy {
         OnFailure::Shell => {
-            shell("leave it with \"exit\" to begin the boot again");
+            shell("exit begins the boot again");
             return;
         }
         OnFailure::Reboot => ("restarting", RebootCommand::Restart),
@@ -31,7 +31,7 @@ pub fn after_failure(policy: OnFailure) {
     rustix::fs::sync();
     if let Err(error) = reboot(command.1) {
         console::say(&format!("{} failed: {error}", command.0), Level::Error);
-        shell("leave it with \"exit\" to begin the boot again");
+        shell("exit begins the boot again");
     }
 }
 

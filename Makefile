@@ -1,0 +1,56 @@
+# SINO's commands. "make help" lists them.
+#
+# Everything that is downloaded or built lies under target/. SINO_MIRROR=URL installs Debian from that archive.
+
+MAKEFLAGS += --no-print-directory
+TARGET   := x86_64-unknown-linux-gnu
+PROGRAMS := target/$(TARGET)/release
+# Root is needed to make the Debian tree (its files belong to root) and to keep their owners in the image.
+SUDO     := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=SINO_MIRROR,SOURCE_DATE_EPOCH,SINO_QEMU_ACCEL)
+QUIET    := $(if $(CI),--quiet)
+
+.PHONY: help demo test test-long check iso programs tools qemu clean
+
+help:
+	@echo "make demo     build the ISO and boot it in QEMU, with its console in this terminal"
+	@echo "              (DEMO=headless boots to the login prompt, prints the times and ends)"
+	@echo "make test     run every test (make check, then the QEMU scenarios)"
+	@echo "make check    format, lints, unit and namespace tests, documentation"
+	@echo "make iso      build target/sino/sino.iso"
+	@echo "make qemu     only the QEMU scenarios; SCENARIO=text runs those with the text in their name"
+	@echo "make test-long  scenarios that take too long for make test"
+	@echo "make tools    install the Debian packages that this needs"
+
+tools:
+	@image/install-tools
+	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust with rustup, then open a new shell" >&2; exit 1; }
+
+# The boot stages: static programs, because the initramfs has no libraries. The target must be named, or the flag
+# would also reach the procedural macros, which cannot be static.
+programs: tools
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $(TARGET) \
+	    -p sino-initramfs -p sino-init -p sino-qemu-tests --bins
+	cargo build --locked --release -p sino-image --bins
+
+iso: programs
+	$(SUDO) target/release/sino-image build $(QUIET) $(if $(CONFIG),--config $(CONFIG))
+
+demo: iso
+	target/release/sino-image demo $(if $(filter headless,$(DEMO)),--headless)
+
+check: tools
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo test --locked --workspace
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+
+qemu: iso
+	$(SUDO) env "PATH=$$PATH" cargo test --locked -p sino-qemu-tests --test scenarios -- --test-threads 2 $(SCENARIO)
+
+test: check qemu
+
+test-long: iso
+	$(SUDO) env "PATH=$$PATH" cargo test --locked -p sino-qemu-tests --test scenarios -- --test-threads 2 --ignored
+
+clean:
+	$(SUDO) rm -rf target
