@@ -1,1 +1,102 @@
-fn main() {}
+//! The command `sino-image`: builds the SINO live image.
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use sino_image::build::{self, BuildPlan, Built, Faults, Root};
+use sino_image::cache::Cache;
+use sino_image::config::{self, Config};
+use sino_image::initramfs::Effort;
+use sino_image::progress::Progress;
+use sino_image::workspace::Workspace;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Builds the SINO live image and runs it.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Build the ISO.
+    Build(BuildArguments),
+}
+
+#[derive(Debug, Args)]
+struct BuildArguments {
+    /// Configuration file; without it, every key has its default (image/sino.toml shows them).
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of the results, instead of the configuration's output.directory.
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Cache of root trees, packages and images; target/cache of the workspace by default.
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// Folder of the static programs; target/x86_64-unknown-linux-gnu/release of the workspace by default.
+    #[arg(long, value_name = "DIR")]
+    binaries: Option<PathBuf>,
+    /// Make the root image anew even when it is cached.
+    #[arg(long)]
+    fresh: bool,
+    /// One plain line for each step, for logs.
+    #[arg(long)]
+    quiet: bool,
+}
+
+fn main() -> ExitCode {
+    let Action::Build(arguments) = Arguments::parse().command;
+    match build_image(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sino-image: error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build_image(arguments: &BuildArguments) -> Result<()> {
+    let current = std::env::current_dir().context("asking for the current folder")?;
+    let workspace = Workspace::around(&current);
+    let mut config = arguments.config.as_deref().map_or_else(|| Ok(Config::default()), Config::load)?;
+    let mut output = workspace.resolve(&config.output.directory);
+    if let Some(given) = &arguments.output {
+        output = current.join(given);
+        // A name that ends in .iso is the file itself.
+        if let (true, Some(folder), Some(name)) =
+            (output.extension().is_some_and(|extension| extension == "iso"), output.parent(), output.file_name())
+        {
+            config.output.iso = name.to_string_lossy().into_owned();
+            output = folder.to_owned();
+        }
+    }
+    let plan = BuildPlan {
+        root: Root::Debian,
+        output,
+        cache: Cache::new(arguments.cache.clone().unwrap_or_else(|| workspace.cache())),
+        binaries: arguments.binaries.clone().unwrap_or_else(|| workspace.binaries()),
+        effort: Effort::Smallest,
+        epoch: config::source_date_epoch(std::env::var("SOURCE_DATE_EPOCH").ok().as_deref())?,
+        fresh: arguments.fresh,
+        faults: Faults::default(),
+    };
+    let progress = Progress::new(arguments.quiet);
+    let built = build::build(&config, &plan, &progress)?;
+    summarise(&built, &progress);
+    Ok(())
+}
+
+fn summarise(built: &Built, progress: &Progress) {
+    let seconds: f64 = built.seconds.iter().map(|(_, seconds)| seconds).sum();
+    progress.say(&format!(
+        "{} is ready: build {}, {} MB (root image {} MB), {seconds:.0} s",
+        built.iso.display(),
+        built.build_id,
+        built.iso_bytes / 1_000_000,
+        built.root_bytes / 1_000_000
+    ));
+    progress.say(&format!("write a stick with: dd if={} of=/dev/sdX bs=1M", built.iso.display()));
+}

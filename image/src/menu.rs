@@ -1,0 +1,250 @@
+//! The boot menu as one model, and its three languages: ISOLINUX, GRUB from the medium, GRUB from another stick.
+//!
+//! [`entries`] computes every flag once; [`crate::menu_isolinux`] and [`crate::menu_grub`] only write them down, so the
+//! menus cannot differ in what they start. Pure.
+
+use crate::config::{Boot, SerialPort};
+
+/// Where Xen, kernel and initramfs lie on the medium.
+pub const XEN: &str = "/sino/xen.gz";
+/// The kernel on the medium.
+pub const KERNEL: &str = "/sino/vmlinuz";
+/// The initramfs on the medium.
+pub const INITRAMFS: &str = "/sino/initramfs.img";
+
+/// The sums of memory are rounded up to this many MiB.
+const MEMORY_STEP: u64 = 64;
+
+/// What is on the screen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Video {
+    /// A framebuffer for Xen and dom0.
+    Framebuffer,
+    /// Text mode.
+    Text,
+}
+
+/// One menu entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// What stands in the menu.
+    pub title: &'static str,
+    /// Short name for labels.
+    pub label: &'static str,
+    /// Help text, line by line.
+    pub help: &'static [&'static str],
+    /// What is on the screen.
+    pub video: Video,
+    /// Xen's flags.
+    pub xen: String,
+    /// The kernel's flags.
+    pub kernel: String,
+}
+
+/// The whole menu; the first entry is the default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Menu {
+    /// SINO's version and the build id, for the title line.
+    pub heading: String,
+    /// Names the build; GRUB finds the medium by it.
+    pub build_id: String,
+    /// Seconds until the default starts.
+    pub timeout: u32,
+    /// Number of the serial port, from 0.
+    pub serial_unit: u32,
+    /// Its speed in baud.
+    pub serial_speed: u32,
+    /// The entries in order.
+    pub entries: Vec<Entry>,
+}
+
+struct Kind {
+    title: &'static str,
+    label: &'static str,
+    help: &'static [&'static str],
+    video: Video,
+    ram: bool,
+}
+
+const KINDS: &[Kind] = &[
+    Kind {
+        title: "SINO",
+        label: "sino",
+        help: &["Start the Xen host from this medium.", "The medium stays in use and must stay in place."],
+        video: Video::Framebuffer,
+        ram: false,
+    },
+    Kind {
+        title: "SINO on ram",
+        label: "sino-ram",
+        help: &[
+            "Copy the system to memory first and check the copy.",
+            "Then the medium may be removed. Needs more memory and a longer start.",
+        ],
+        video: Video::Framebuffer,
+        ram: true,
+    },
+    Kind {
+        title: "SINO advanced",
+        label: "sino-advanced",
+        help: &[
+            "Start in text mode, without a framebuffer.",
+            "For graphics cards that stay dark, and for consoles over a management card.",
+        ],
+        video: Video::Text,
+        ram: false,
+    },
+    Kind {
+        title: "SINO advanced on ram",
+        label: "sino-advanced-ram",
+        help: &["Text mode as in \"SINO advanced\", and the system copied to memory", "as in \"SINO on ram\"."],
+        video: Video::Text,
+        ram: true,
+    },
+];
+
+/// Builds the menu. `root_size` is the root image's length in bytes.
+#[must_use]
+pub fn menu(boot: &Boot, version: &str, build_id: &str, root_size: u64) -> Menu {
+    Menu {
+        heading: format!("SINO {version} ({build_id})"),
+        build_id: build_id.to_owned(),
+        timeout: boot.menu_timeout,
+        serial_unit: match boot.serial_port {
+            SerialPort::Com1 => 0,
+            SerialPort::Com2 => 1,
+        },
+        serial_speed: boot.serial_speed,
+        entries: KINDS.iter().map(|kind| entry(kind, boot, root_size)).collect(),
+    }
+}
+
+/// dom0's memory in MiB for entries that boot from the medium, or from a copy in memory.
+#[must_use]
+pub fn dom0_memory(boot: &Boot, root_size: u64, ram: bool) -> u64 {
+    if !ram {
+        return boot.dom0_memory;
+    }
+    let sum = boot.dom0_memory + root_size.div_ceil(1 << 20) + boot.ram_reserve;
+    sum.next_multiple_of(MEMORY_STEP)
+}
+
+fn entry(kind: &Kind, boot: &Boot, root_size: u64) -> Entry {
+    let memory = dom0_memory(boot, root_size, kind.ram);
+    let port = match boot.serial_port {
+        SerialPort::Com1 => "com1",
+        SerialPort::Com2 => "com2",
+    };
+    let mut xen = vec![
+        format!("dom0_mem={memory}M,max:{memory}M"),
+        format!("{port}={},8n1", boot.serial_speed),
+        format!("console={port},vga"),
+        "loglvl=warning".into(),
+        "guest_loglvl=warning".into(),
+        "ucode=scan".into(),
+    ];
+    let mut kernel: Vec<String> =
+        ["console=tty0", "console=hvc0", "loglevel=5", "printk.devkmsg=on", "usb-storage.delay_use=0"].map(Into::into).into();
+    match kind.video {
+        // dom0 gets the framebuffer that Xen was started with.
+        Video::Framebuffer => xen.push("vga=gfx-1024x768x32".into()),
+        Video::Text => {
+            xen.push("vga=text-80x25".into());
+            kernel.push("nomodeset".into());
+        }
+    }
+    if kind.ram {
+        kernel.push("sino.ram".into());
+    }
+    for (flags, extra) in [(&mut xen, &boot.xen_flags), (&mut kernel, &boot.kernel_flags)] {
+        flags.extend(extra.split_whitespace().map(str::to_owned));
+    }
+    Entry {
+        title: kind.title,
+        label: kind.label,
+        help: kind.help,
+        video: kind.video,
+        xen: xen.join(" "),
+        kernel: kernel.join(" "),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::{menu_grub, menu_isolinux};
+
+    pub(crate) fn sample() -> Menu {
+        menu(&Boot::default(), "0.1.0", "20261123-a1b2c3", 300 << 20)
+    }
+
+    #[test]
+    fn titles_and_flags_are_those_of_the_specification() {
+        let menu = sample();
+        let titles: Vec<&str> = menu.entries.iter().map(|entry| entry.title).collect();
+        assert_eq!(titles, ["SINO", "SINO on ram", "SINO advanced", "SINO advanced on ram"]);
+        for entry in &menu.entries {
+            let (ram, advanced) = (entry.title.ends_with("on ram"), entry.title.contains("advanced"));
+            assert_eq!(entry.kernel.split(' ').any(|flag| flag == "sino.ram"), ram, "{}", entry.title);
+            assert_eq!(entry.kernel.contains("nomodeset"), advanced, "{}", entry.title);
+            assert_eq!(entry.xen.contains("vga=text"), advanced, "{}", entry.title);
+            let memory = if ram { "dom0_mem=1408M,max:1408M" } else { "dom0_mem=1024M,max:1024M" };
+            assert!(entry.xen.starts_with(memory), "{}", entry.xen);
+            assert!(!entry.help.is_empty());
+        }
+    }
+
+    #[test]
+    fn memory_on_ram_is_the_sum_rounded_up() {
+        let boot = Boot::default();
+        assert_eq!(dom0_memory(&boot, 1, false), 1024);
+        assert_eq!(dom0_memory(&boot, 1, true), 1152);
+        assert_eq!(dom0_memory(&boot, 64 << 20, true), 1152);
+        assert_eq!(dom0_memory(&boot, (64 << 20) + 1, true), 1216);
+    }
+
+    #[test]
+    fn extra_flags_come_last_so_that_they_win() {
+        let boot = Boot { kernel_flags: "sino.debug  quiet".into(), xen_flags: "smt=0".into(), ..Boot::default() };
+        let menu = menu(&boot, "1", "b", 1);
+        assert!(menu.entries.iter().all(|entry| entry.kernel.ends_with("sino.debug quiet") && entry.xen.ends_with("smt=0")));
+    }
+
+    /// What a menu's text starts: for each title, Xen's flags and the kernel's.
+    #[test]
+    fn the_three_menus_start_the_same() {
+        let menu = sample();
+        let expected: Vec<(String, String)> =
+            menu.entries.iter().map(|entry| (entry.xen.clone(), entry.kernel.clone())).collect();
+        let isolinux = menu_isolinux::config(&menu);
+        let from_isolinux: Vec<(String, String)> = isolinux
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("APPEND "))
+            .map(|line| {
+                let parts: Vec<&str> = line.split(" --- ").collect();
+                assert_eq!(parts[2], INITRAMFS);
+                (after(parts[0], XEN), after(parts[1], KERNEL))
+            })
+            .collect();
+        assert_eq!(from_isolinux, expected);
+        for (text, last) in [(menu_grub::config(&menu), ""), (menu_grub::loopback(&menu), " findiso=\"${iso_path}\"")] {
+            let values = |command: &str, path: &str| -> Vec<String> {
+                let lines = text.lines().filter_map(|line| line.trim().strip_prefix(command));
+                lines.filter(|rest| rest.contains(path)).map(|rest| after(rest, path)).collect()
+            };
+            let kernels = values("module2 --nounzip ", KERNEL);
+            let kernels = kernels.iter().map(|flags| flags.strip_suffix(last).unwrap().to_owned());
+            let found: Vec<(String, String)> = values("multiboot2 ", XEN).into_iter().zip(kernels).collect();
+            assert_eq!(found, expected, "{text}");
+            assert_eq!(values("module2 --nounzip ", INITRAMFS).len(), expected.len());
+            for entry in &menu.entries {
+                assert!(text.contains(&format!("menuentry \"{}\"", entry.title)));
+                assert!(isolinux.contains(&format!("MENU LABEL {}\n", entry.title)));
+            }
+        }
+    }
+
+    fn after(text: &str, path: &str) -> String {
+        text.trim().strip_prefix(path).unwrap().trim().to_owned()
+    }
+}

@@ -1,0 +1,98 @@
+//! Writes the menu for GRUB: `grub.cfg` of our own medium (UEFI), and `loopback.cfg` for multi-boot sticks that
+//! start the ISO as a file.
+//!
+//! The menu is on the screen and on the serial port, and both can choose. Under UEFI there is no text mode, so
+//! "advanced" leaves Xen and dom0 without a framebuffer and speaks on the serial port alone where the firmware has none.
+
+use crate::menu::{Entry, INITRAMFS, KERNEL, Menu, Video, XEN};
+use std::fmt::Write as _;
+
+/// The file by which GRUB knows the medium of this build, below the medium's root.
+#[must_use]
+pub fn marker(build_id: &str) -> String {
+    format!("sino/build/{build_id}")
+}
+
+/// What is embedded in the EFI program: find the medium of this build and read its menu.
+#[must_use]
+pub fn embedded(menu: &Menu) -> String {
+    format!(
+        "search --no-floppy --file --set=root /{}\nset prefix=($root)/boot/grub\nconfigfile ($root)/boot/grub/grub.cfg\n",
+        marker(&menu.build_id)
+    )
+}
+
+/// The content of `boot/grub/grub.cfg`.
+#[must_use]
+pub fn config(menu: &Menu) -> String {
+    let mut text = format!(
+        "# Made by SINO's image builder.\n\
+         search --no-floppy --file --set=root /{marker}\n\
+         insmod all_video\n\
+         if serial --unit={unit} --speed={speed} --word=8 --parity=no --stop=1; then\n\
+         \x20 terminal_input console serial\n\
+         \x20 terminal_output console serial\n\
+         fi\n\
+         set default=0\n\
+         set timeout={timeout}\n\
+         set timeout_style=menu\n",
+        marker = marker(&menu.build_id),
+        unit = menu.serial_unit,
+        speed = menu.serial_speed,
+        timeout = menu.timeout,
+    );
+    text.push_str(&entries(menu, ""));
+    text
+}
+
+/// The content of `boot/grub/loopback.cfg`; the multi-boot stick's GRUB has set `root` and `iso_path`.
+#[must_use]
+pub fn loopback(menu: &Menu) -> String {
+    let text = "# Made by SINO's image builder. For GRUB menus that start this ISO as a file.\n";
+    format!("{text}{}", entries(menu, " findiso=\"${iso_path}\""))
+}
+
+fn entries(menu: &Menu, last: &str) -> String {
+    menu.entries.iter().map(|entry| one(entry, last)).collect()
+}
+
+fn one(entry: &Entry, last: &str) -> String {
+    let mut text = format!("\nmenuentry \"{}\" --id={} {{\n", entry.title, entry.label);
+    for line in entry.help {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  echo '{line}'");
+    }
+    let payload = match entry.video {
+        Video::Framebuffer => "keep",
+        Video::Text => "text",
+    };
+    let _ = write!(
+        text,
+        "  set gfxpayload={payload}\n  \
+         multiboot2 {XEN} {xen}\n  \
+         module2 --nounzip {KERNEL} {kernel}{last}\n  \
+         module2 --nounzip {INITRAMFS}\n}}\n",
+        xen = entry.xen,
+        kernel = entry.kernel,
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::menu;
+
+    #[test]
+    fn the_texts_are_the_known_ones() {
+        let menu = menu::tests::sample();
+        assert_eq!(config(&menu), include_str!("../tests/snapshots/grub.cfg"));
+        assert_eq!(loopback(&menu), include_str!("../tests/snapshots/loopback.cfg"));
+        assert_eq!(embedded(&menu), include_str!("../tests/snapshots/embedded.cfg"));
+    }
+
+    #[test]
+    fn help_has_no_quote_that_would_end_its_own() {
+        assert!(menu::tests::sample().entries.iter().all(|entry| entry.help.iter().all(|line| !line.contains('\''))));
+    }
+}

@@ -1,0 +1,162 @@
+//! Which kernel modules a live medium can need before its root is mounted, as rules over paths.
+//!
+//! Storage, USB hosts, keyboards and file systems; no network, no Fibre Channel, no iSCSI: no stick or disc hangs on
+//! those, and the root has them. What these modules need in turn is found by [`crate::closure`].
+
+/// Folders and single modules below `kernel/`, without `.ko`; a folder ends with `/`.
+const WANTED: &[&str] = &[
+    "drivers/ata/",
+    "drivers/block/loop",
+    "drivers/block/mtip32xx/",
+    "drivers/block/virtio_blk",
+    "drivers/block/xen-blkfront",
+    "drivers/cdrom/",
+    "drivers/firewire/firewire-ohci",
+    "drivers/firewire/firewire-sbp2",
+    "drivers/hid/hid",
+    "drivers/hid/hid-apple",
+    "drivers/hid/hid-cherry",
+    "drivers/hid/hid-chicony",
+    "drivers/hid/hid-generic",
+    "drivers/hid/hid-holtek-kbd",
+    "drivers/hid/hid-hyperv",
+    "drivers/hid/hid-lenovo",
+    "drivers/hid/hid-logitech",
+    "drivers/hid/hid-logitech-dj",
+    "drivers/hid/hid-microsoft",
+    "drivers/hid/usbhid/",
+    "drivers/input/evdev",
+    "drivers/input/keyboard/atkbd",
+    "drivers/input/serio/hyperv-keyboard",
+    "drivers/input/serio/i8042",
+    "drivers/input/serio/serio",
+    "drivers/input/misc/xen-kbdfront",
+    "drivers/md/dm-mod",
+    "drivers/md/dm-verity",
+    "drivers/message/fusion/mptsas",
+    "drivers/message/fusion/mptspi",
+    "drivers/misc/cardreader/",
+    "drivers/mmc/",
+    "drivers/nvme/host/nvme",
+    "drivers/pci/controller/pci-hyperv",
+    "drivers/pci/controller/vmd",
+    "drivers/scsi/",
+    "drivers/ufs/",
+    "drivers/usb/common/",
+    "drivers/usb/core/usbcore",
+    "drivers/usb/host/",
+    "drivers/usb/storage/",
+    "drivers/virtio/virtio_mmio",
+    "drivers/virtio/virtio_pci",
+    "fs/exfat/",
+    "fs/ext4/",
+    "fs/fat/",
+    "fs/isofs/",
+    "fs/nls/nls_ascii",
+    "fs/nls/nls_cp437",
+    "fs/nls/nls_iso8859-1",
+    "fs/nls/nls_utf8",
+    "fs/ntfs3/",
+    "fs/overlayfs/",
+    "fs/squashfs/",
+    "fs/udf/",
+];
+
+/// What is left out of the folders above.
+const UNWANTED: &[&str] = &[
+    // PC cards: no machine that Xen runs on has the slot.
+    "drivers/ata/pata_pcmcia",
+    "drivers/mmc/host/sdricoh_cs",
+    "drivers/scsi/pcmcia/",
+    "drivers/usb/host/sl811_cs",
+    "drivers/usb/host/sl811-hcd",
+    // ISA disks claim ports by guess.
+    "drivers/ata/pata_legacy",
+    // Fibre Channel and FCoE.
+    "drivers/scsi/bfa/",
+    "drivers/scsi/bnx2fc/",
+    "drivers/scsi/csiostor/",
+    "drivers/scsi/fcoe/",
+    "drivers/scsi/fnic/",
+    "drivers/scsi/libfc/",
+    "drivers/scsi/lpfc/",
+    "drivers/scsi/qedf/",
+    "drivers/scsi/qla2xxx/",
+    "drivers/scsi/scsi_transport_fc",
+    "drivers/scsi/snic/",
+    // iSCSI and SRP.
+    "drivers/scsi/be2iscsi/",
+    "drivers/scsi/bnx2i/",
+    "drivers/scsi/cxgbi/",
+    "drivers/scsi/iscsi_boot_sysfs",
+    "drivers/scsi/iscsi_tcp",
+    "drivers/scsi/libiscsi",
+    "drivers/scsi/libiscsi_tcp",
+    "drivers/scsi/qedi/",
+    "drivers/scsi/qla4xxx/",
+    "drivers/scsi/scsi_transport_iscsi",
+    "drivers/scsi/scsi_transport_srp",
+    // Not for the medium: changers, tapes, enclosures, multipath, tests, generic access.
+    "drivers/scsi/ch",
+    "drivers/scsi/device_handler/",
+    "drivers/scsi/megaraid/megaraid_mm",
+    "drivers/scsi/scsi_debug",
+    "drivers/scsi/ses",
+    "drivers/scsi/sg",
+    "drivers/scsi/st",
+    "drivers/mmc/core/sdio_uart",
+];
+
+/// Modules that another asks for by name while it works, when no program could load them: (module, what it asks for).
+///
+/// FAT and ISO 9660 ask for character sets, ext4 for a checksum, dm-verity for a hash.
+pub const ASKS_FOR: &[(&str, &[&str])] = &[
+    ("vfat", &["nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8"]),
+    ("isofs", &["nls_utf8", "nls_iso8859_1"]),
+    ("udf", &["nls_utf8"]),
+    ("exfat", &["nls_utf8"]),
+    ("ext4", &["crypto-crc32c"]),
+    ("dm_verity", &["crypto-sha256"]),
+];
+
+/// Whether the module at this path (below the release's folder, such as `kernel/fs/fat/vfat.ko.xz`) is wanted.
+#[must_use]
+pub fn is_wanted(path: &str) -> bool {
+    let Some(path) = path.strip_prefix("kernel/") else { return false };
+    let plain = path.split(".ko").next().unwrap_or(path);
+    let listed = |rules: &[&str]| {
+        rules.iter().any(|rule| if rule.ends_with('/') { plain.starts_with(rule) } else { plain == *rule })
+    };
+    listed(WANTED) && !listed(UNWANTED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_sorted_and_bite() {
+        assert!(WANTED.iter().all(|rule| rule.starts_with("drivers/") || rule.starts_with("fs/")));
+        for rule in UNWANTED {
+            let member = if rule.ends_with('/') { format!("kernel/{rule}x.ko") } else { format!("kernel/{rule}.ko") };
+            assert!(!is_wanted(&member), "{rule}");
+            assert!(WANTED.iter().any(|wanted| rule.starts_with(wanted)), "{rule} is not wanted anyway");
+        }
+    }
+
+    #[test]
+    fn media_drivers_are_in_and_others_out() {
+        for (path, expected) in [
+            ("kernel/drivers/usb/storage/uas.ko.xz", true),
+            ("kernel/fs/fat/vfat.ko", true),
+            ("kernel/drivers/scsi/sd_mod.ko.xz", true),
+            ("kernel/drivers/scsi/st.ko.xz", false),
+            ("kernel/drivers/scsi/stex.ko.xz", true),
+            ("kernel/drivers/net/ethernet/intel/e1000/e1000.ko.xz", false),
+            ("kernel/drivers/nvme/host/nvme-tcp.ko.xz", false),
+            ("updates/drivers/ata/ahci.ko", false),
+        ] {
+            assert_eq!(is_wanted(path), expected, "{path}");
+        }
+    }
+}

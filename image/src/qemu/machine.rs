@@ -1,0 +1,143 @@
+//! A virtual machine as plain data: firmware, how it starts, memory, drives, network cards.
+//!
+//! Describes only; [`super::arguments`] makes the command line of it and [`super::guest`] runs it.
+
+use super::firmware::UefiFiles;
+use anyhow::{Result, bail};
+use std::path::PathBuf;
+
+/// What executes the guest's instructions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Accelerator {
+    /// QEMU's own translator. Works everywhere, and is the default everywhere: a `/dev/kvm` that opens proves nothing.
+    #[default]
+    Tcg,
+    /// The host's KVM, only where the user asks for it.
+    Kvm,
+}
+
+/// The environment variable that chooses the accelerator.
+pub const ACCELERATOR_VARIABLE: &str = "SINO_QEMU_ACCEL";
+
+impl Accelerator {
+    /// What `SINO_QEMU_ACCEL` asks for; TCG when it is not set.
+    ///
+    /// # Errors
+    /// A value other than `tcg` and `kvm`.
+    pub fn from_environment() -> Result<Self> {
+        match std::env::var(ACCELERATOR_VARIABLE).as_deref() {
+            Err(_) | Ok("" | "tcg") => Ok(Self::Tcg),
+            Ok("kvm") => Ok(Self::Kvm),
+            Ok(other) => bail!("{ACCELERATOR_VARIABLE}={other:?} is not an accelerator; allowed: tcg, kvm"),
+        }
+    }
+}
+
+/// The machine's firmware.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// `SeaBIOS`, which QEMU brings along.
+    Bios,
+    /// OVMF, from these files.
+    Uefi(UefiFiles),
+}
+
+/// How the machine starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The firmware boots the drive with the lowest boot index.
+    FromDrives,
+    /// QEMU puts this kernel in place of a boot loader.
+    Kernel {
+        /// Kernel image.
+        kernel: PathBuf,
+        /// Initramfs.
+        initrd: PathBuf,
+        /// Kernel command line.
+        append: String,
+    },
+}
+
+/// What a drive hangs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bus {
+    /// A USB 3 stick with the ordinary bulk-only protocol.
+    UsbStick,
+    /// The same behind a hub.
+    UsbStickBehindHub,
+    /// A USB disk that speaks UAS.
+    UsbUas,
+    /// An ATAPI drive with a disc in it.
+    Cdrom,
+    /// A disk on the chipset's IDE controller.
+    Ide,
+    /// A disk on an AHCI controller.
+    Sata,
+    /// An `NVMe` namespace.
+    Nvme,
+    /// virtio-blk.
+    Virtio,
+    /// A disk on a virtio SCSI controller.
+    VirtioScsi,
+    /// An SD card in a PCI card reader. Its file's length must be a power of two.
+    SdCard,
+}
+
+/// A drive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drive {
+    /// Name of the drive in QEMU, in its statistics, and the serial number that the guest sees.
+    pub name: String,
+    /// What it hangs on.
+    pub bus: Bus,
+    /// The raw image.
+    pub file: PathBuf,
+    /// Whether what the guest writes stays in the file. If not, the guest can write (and is counted) but the file stays.
+    pub keep_writes: bool,
+    /// Place in the firmware's boot order; `None`: the firmware does not boot it.
+    pub boot_index: Option<u32>,
+}
+
+impl Drive {
+    /// A drive whose file never changes.
+    pub fn new(name: &str, bus: Bus, file: impl Into<PathBuf>) -> Self {
+        Self { name: name.to_owned(), bus, file: file.into(), keep_writes: false, boot_index: None }
+    }
+
+    /// The drive at a place in the boot order.
+    #[must_use]
+    pub fn boot(mut self, index: u32) -> Self {
+        self.boot_index = Some(index);
+        self
+    }
+}
+
+/// A network card on QEMU's own user-mode network, which has a DHCP server and no way in but the forwarded ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkCard {
+    /// QEMU's device model, for example `virtio-net-pci` or `e1000`.
+    pub model: String,
+    /// TCP ports of the guest that get a free port on the host's loopback address.
+    pub forward: Vec<u16>,
+}
+
+/// The whole machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// Name, for the window title and the process list.
+    pub name: String,
+    /// What executes it.
+    pub accelerator: Accelerator,
+    /// Firmware.
+    pub firmware: Firmware,
+    /// How it starts.
+    pub start: Start,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Drives, in the order in which the guest finds those of one bus.
+    pub drives: Vec<Drive>,
+    /// Network cards.
+    pub network: Vec<NetworkCard>,
+    /// Whether a reset by the guest ends QEMU instead of starting the machine again.
+    pub reset_ends: bool,
+}

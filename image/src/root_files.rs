@@ -1,0 +1,210 @@
+//! The files that SINO adds to Debian's root tree, as data: path, mode, content.
+//!
+//! Pure: the configuration goes in, a list comes out. [`crate::root_tree`] writes it.
+
+use crate::config::{Config, System};
+
+/// What a path becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A regular file with its mode.
+    File(u32, String),
+    /// A symbolic link.
+    Link(&'static str),
+}
+
+/// A file to write, or to replace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootFile {
+    /// Path below the root, without a leading slash.
+    pub path: String,
+    /// What it becomes.
+    pub content: Content,
+}
+
+/// Units that make no sense on a live host, or would report a failure on a healthy one.
+const MASKED: &[&str] = &[
+    // The root is the image of this build; new packages come with a new stick.
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "man-db.timer",
+    // Only on request: a host that checks disks by itself disturbs its guests.
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "xfs_scrub_all.timer",
+    // Without a lease this would fail after two minutes; nothing waits for the network before the login.
+    "systemd-networkd-wait-online.service",
+    // sino-ssh-keys.service makes the keys.
+    "sshd-keygen.service",
+    // The medium is never written, so there is nothing to take over from it.
+    "systemd-firstboot.service",
+    "systemd-machine-id-commit.service",
+    // Set once in the image.
+    "keyboard-setup.service",
+    // Fabrics are no part of a live host's boot.
+    "nvmefc-boot-connections.service",
+    "nvmf-autoconnect.service",
+];
+
+/// Our own units that are switched on, as links below `multi-user.target.wants`.
+const ENABLED: &[(&str, &str)] = &[
+    ("sino-bridge-port.service", "../sino-bridge-port.service"),
+    ("sino-ssh-keys.service", "../sino-ssh-keys.service"),
+    ("systemd-networkd.service", "/usr/lib/systemd/system/systemd-networkd.service"),
+];
+
+const BRIDGE_DEVICE: &str = "\
+# The bridge that guests are connected to.
+[NetDev]
+Name=xenbr0
+Kind=bridge
+
+[Bridge]
+STP=no
+ForwardDelaySec=0
+";
+
+const BRIDGE_NETWORK: &str = "\
+# The host's own address is on the bridge. sino-bridge-port.service gives the bridge its port.
+[Match]
+Name=xenbr0
+
+[Network]
+DHCP=ipv4
+LinkLocalAddressing=ipv6
+ConfigureWithoutCarrier=yes
+
+[Link]
+RequiredForOnline=no
+
+[DHCPv4]
+ClientIdentifier=mac
+UseDomains=yes
+";
+
+const BRIDGE_PORT: &str = "\
+[Unit]
+Description=Connect the first network card to the bridge xenbr0
+After=systemd-networkd.service
+Wants=systemd-networkd.service
+ConditionPathExists=/usr/sbin/sino
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/sbin/sino bridge-port
+
+[Install]
+WantedBy=multi-user.target
+";
+
+const SSH_KEYS: &str = "\
+[Unit]
+Description=Make this host's ssh keys
+Before=ssh.service
+ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/bin/ssh-keygen -q -t ed25519 -N \"\" -C \"\" -f /etc/ssh/ssh_host_ed25519_key
+ExecStart=/usr/bin/ssh-keygen -q -t ecdsa -N \"\" -C \"\" -f /etc/ssh/ssh_host_ecdsa_key
+
+[Install]
+WantedBy=multi-user.target
+";
+
+const SSH_NEEDS_KEYS: &str = "[Unit]\nWants=sino-ssh-keys.service\nAfter=sino-ssh-keys.service\n";
+
+const SSH: &str = "\
+# A live host has no other account; its password is the image's configuration.
+PermitRootLogin yes
+PasswordAuthentication yes
+HostKey /etc/ssh/ssh_host_ed25519_key
+HostKey /etc/ssh/ssh_host_ecdsa_key
+UseDNS no
+";
+
+const SMARTD: &str = "# A host whose disks say nothing about their health is no failure.\nsmartd_opts=\"--quit=never\"\n";
+
+const FSTAB: &str = "# The root of a live system: an overlay that is mounted before systemd starts.\n";
+
+/// All files for this configuration. `facts` is the content of `/etc/sino-build`.
+#[must_use]
+pub fn all(config: &Config, facts: &str) -> Vec<RootFile> {
+    let system = &config.system;
+    let file = |path: &str, content: &str| RootFile {
+        path: path.to_owned(),
+        content: Content::File(0o644, content.to_owned()),
+    };
+    let link = |path: String, target: &'static str| RootFile { path, content: Content::Link(target) };
+    let mut files = vec![
+        file("etc/fstab", FSTAB),
+        file("etc/hostname", &format!("{}\n", system.hostname)),
+        file("etc/hosts", &hosts(&system.hostname)),
+        file("etc/machine-id", ""),
+        file("etc/timezone", &format!("{}\n", system.timezone)),
+        file("etc/locale.gen", &format!("{} UTF-8\n", system.locale)),
+        file("etc/locale.conf", &format!("LANG={}\n", system.locale)),
+        file("etc/default/locale", &format!("LANG={}\n", system.locale)),
+        file("etc/default/keyboard", &keyboard(system)),
+        file("etc/default/smartmontools", SMARTD),
+        file("etc/sino-build", facts),
+        file("etc/ssh/sshd_config.d/sino.conf", SSH),
+        file("etc/systemd/network/xenbr0.netdev", BRIDGE_DEVICE),
+        file("etc/systemd/network/xenbr0.network", BRIDGE_NETWORK),
+        file("etc/systemd/system/sino-bridge-port.service", BRIDGE_PORT),
+        file("etc/systemd/system/sino-ssh-keys.service", SSH_KEYS),
+        file("etc/systemd/system/ssh.service.d/sino.conf", SSH_NEEDS_KEYS),
+        file("root/linuxexample.cfg", include_str!("../files/root/linuxexample.cfg")),
+        file("root/windowsexample.cfg", include_str!("../files/root/windowsexample.cfg")),
+        link("etc/resolv.conf".into(), "../run/systemd/resolve/stub-resolv.conf"),
+    ];
+    files.extend(MASKED.iter().map(|unit| link(format!("etc/systemd/system/{unit}"), "/dev/null")));
+    let wants = |unit: &str| format!("etc/systemd/system/multi-user.target.wants/{unit}");
+    files.extend(ENABLED.iter().map(|(unit, target)| link(wants(unit), target)));
+    files
+}
+
+fn hosts(hostname: &str) -> String {
+    format!(
+        "127.0.0.1\tlocalhost\n127.0.1.1\t{hostname}\n\n::1\tlocalhost ip6-localhost ip6-loopback\n\
+         ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
+    )
+}
+
+fn keyboard(system: &System) -> String {
+    format!("XKBMODEL=\"pc105\"\nXKBLAYOUT=\"{}\"\nXKBVARIANT=\"\"\nXKBOPTIONS=\"\"\nBACKSPACE=\"guess\"\n", system.keyboard)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn each_path_comes_once_and_is_relative() {
+        let files = all(&Config::default(), "");
+        let paths: BTreeSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(paths.len(), files.len());
+        assert!(paths.iter().all(|path| !path.starts_with('/') && !path.contains("..")));
+    }
+
+    #[test]
+    fn enabled_units_exist() {
+        let files = all(&Config::default(), "");
+        for (unit, _) in ENABLED.iter().filter(|(unit, _)| unit.starts_with("sino-")) {
+            assert!(files.iter().any(|file| file.path == format!("etc/systemd/system/{unit}")), "{unit}");
+        }
+    }
+
+    #[test]
+    fn the_configuration_is_in_the_files() {
+        let mut config = Config::default();
+        config.system.hostname = "node7".into();
+        config.system.keyboard = "br".into();
+        let text = format!("{:?}", all(&config, "facts"));
+        assert!(text.contains("127.0.1.1\\tnode7") && text.contains("XKBLAYOUT=\\\"br\\\"") && text.contains("facts"));
+    }
+}
