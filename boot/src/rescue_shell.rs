@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 /// Reaps every child that ends meanwhile, so only process 1 may call it. Where no shell can be opened it says so and
 /// never returns: the explanation stays on the consoles.
 pub fn open(how: &str, command: &dyn Fn() -> Command) {
-    console::say(&format!("rescue shell on every console; {how}; reboot -f restarts the machine"), Level::Error);
+    console::say(&format!("rescue shell on every console: {how}"), Level::Error);
     let mut shells = Vec::new();
     for name in console::all() {
         // tty0 is whichever terminal is in front; a shell needs one of its own.

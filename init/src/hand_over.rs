@@ -67,7 +67,7 @@ pub fn run(arguments: Vec<OsString>) {
         let error = Command::new(layout::USERLAND_INIT).args(arguments).exec();
         console::say(&format!("FAILED: executing {}: {error}", layout::USERLAND_INIT), Level::Error);
     }
-    rescue_shell::open("leave it with \"exit\" to try the hand-over again", &|| {
+    rescue_shell::open("exit tries the hand-over again", &|| {
         let mut command = Command::new("setsid");
         command.args(["-c", "/bin/sh", "-i"]);
         command

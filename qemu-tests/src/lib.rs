@@ -1,1 +1,18 @@
-//! placeholder
+//! Boots the built SINO image in QEMU and checks what the booted system really is.
+//!
+//! A scenario is data ([`scenario`]); all of them are listed in [`list`]; [`runner`] boots one and [`checks`] judges it.
+//! The tiny root's init is [`payload`], which reports over a virtio-serial port ([`report`]). What can be said of an ISO
+//! without booting it is in [`iso_checks`].
+
+pub mod checks;
+pub mod faults;
+pub mod images;
+pub mod iso_checks;
+pub mod list;
+pub mod payload;
+mod real_image;
+pub mod report;
+pub mod runner;
+pub mod scenario;
+pub mod shell;
+pub mod tiny_root;

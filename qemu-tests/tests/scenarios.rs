@@ -1,1 +1,92 @@
-fn main() {}
+//! Every QEMU scenario as a test of its own, and the checks of the ISO itself.
+//!
+//! `cargo test -p sino-qemu-tests --test scenarios -- [FILTER] [--list]`. Two machines run side by side unless
+//! `--test-threads` says otherwise. Scenarios of the long set run only with `SINO_TEST_LONG=1`; without it they are not
+//! in the list at all, so nothing is counted that did not run. The figures go to `target/qemu/summary.json`.
+
+use anyhow::{Context, Result};
+use libtest_mimic::{Arguments, Failed, Trial};
+use sino_qemu_tests::images::{Images, target};
+use sino_qemu_tests::runner::{self, Figures};
+use sino_qemu_tests::scenario::{Image, Scenario};
+use sino_qemu_tests::{iso_checks, list, tiny_root};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Two machines with one CPU each use the two cores of a small build machine.
+const MACHINES: usize = 2;
+/// Asks for the long set too.
+const LONG_VARIABLE: &str = "SINO_TEST_LONG";
+
+type Summary = Arc<Mutex<Vec<Figures>>>;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(MACHINES);
+    let images = Images::default();
+    let summary = Summary::default();
+    let long = std::env::var(LONG_VARIABLE).is_ok_and(|value| value == "1");
+    let mut trials: Vec<Trial> = iso_trials(&images);
+    for scenario in list::scenarios().into_iter().filter(|scenario| long || !scenario.long) {
+        let (images, summary) = (images.clone(), Arc::clone(&summary));
+        trials.push(Trial::test(scenario.name.clone(), move || boot(&scenario, &images, &summary)));
+    }
+    let listing = arguments.list;
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if !listing && let Err(error) = write(&summary) {
+        eprintln!("the summary could not be written: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    conclusion.exit_code()
+}
+
+fn boot(scenario: &Scenario, images: &Images, summary: &Summary) -> Result<(), Failed> {
+    let mut figures = Figures::default();
+    let result = runner::run(scenario, images, &mut figures);
+    println!(
+        "  {}: stage one at {:.1} s, stage two at {:.1} s of the guest's clock, {:.1} s in all",
+        figures.name, figures.stage_one_at_s, figures.stage_two_at_s, figures.wall_s
+    );
+    summary.lock().unwrap_or_else(PoisonError::into_inner).push(figures);
+    failed(result)
+}
+
+fn failed(result: Result<()>) -> Result<(), Failed> {
+    result.map_err(|error| Failed::from(format!("{error:#}")))
+}
+
+fn iso_trials(images: &Images) -> Vec<Trial> {
+    let of = |image: Image| {
+        let images = images.clone();
+        move || {
+            let paths = images.get(image)?;
+            iso_checks::efi_partition_is_ordinary(&paths.iso, &target().join(format!("qemu/iso-efi-{image:?}")))
+        }
+    };
+    let (tiny, real) = (of(Image::Tiny), of(Image::Real));
+    let images = images.clone();
+    vec![
+        Trial::test("iso-same-inputs-same-bytes", move || failed(same_bytes(&images))),
+        Trial::test("iso-efi-partition-is-ordinary", move || failed(tiny())),
+        Trial::test("iso-efi-partition-of-the-real-image-is-ordinary", move || failed(real())),
+    ]
+}
+
+/// Builds the tiny image a second time in another folder.
+fn same_bytes(images: &Images) -> Result<()> {
+    let first = images.get(Image::Tiny)?;
+    let second = tiny_root::build_into(Image::Tiny, &target().join("qemu/images/TinyAgain"))?;
+    iso_checks::same_bytes(&first.initramfs, &second.initramfs)?;
+    iso_checks::same_bytes(&first.iso, &second.iso)
+}
+
+fn write(summary: &Summary) -> Result<()> {
+    let mut figures = summary.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if figures.is_empty() {
+        return Ok(());
+    }
+    figures.sort_by(|one, other| one.name.cmp(&other.name));
+    let file = target().join("qemu/summary.json");
+    std::fs::write(&file, serde_json::to_string_pretty(&figures)? + "\n")
+        .with_context(|| format!("writing {}", file.display()))
+}

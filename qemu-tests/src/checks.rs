@@ -1,0 +1,218 @@
+//! Judges what the payload reported: each check adds a sentence to a list of complaints; an empty list is a pass.
+//!
+//! Pure: takes the scenario, facts about the image and the report. Every check looks at an effect (what is mounted, what
+//! the kernel displays, which device is in use), not at words that the boot was given.
+
+use crate::report::{ReadAll, Report};
+use crate::scenario::{Begin, Booted, FirmwareKind, Scenario};
+use sino_boot::layout;
+use sino_boot::record::{BootRecord, Outcome};
+use sino_image::qemu::Bus;
+use sino_image::qemu::qmp::DriveStatistics;
+
+/// Stage one's steps, in order; a boot record has all of them, whatever the flags.
+pub const STAGE_ONE: [&str; 8] = [
+    "read-flags",
+    "read-manifest",
+    "load-drivers",
+    "find-medium",
+    "copy-to-ram",
+    "mount-image",
+    "stack-root",
+    "check-root",
+];
+
+/// Facts about the image that was booted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageFacts {
+    /// Its build id.
+    pub build_id: String,
+    /// Its kernel.
+    pub kernel_release: String,
+    /// The random text in its root.
+    pub marker: String,
+    /// dom0's memory in MiB for the entry that was chosen; `None` without Xen.
+    pub dom0_mib: Option<u64>,
+    /// Length of the drive that the root must come from.
+    pub medium_bytes: u64,
+}
+
+/// Part of dom0's memory that its kernel does not count as usable, at most, in percent and MiB.
+const KERNEL_SHARE: (u64, u64) = (10, 128);
+
+/// What is wrong with a boot that should have reached the payload.
+#[must_use]
+pub fn booted(scenario: &Scenario, wanted: Booted, image: &ImageFacts, report: &Report) -> Vec<String> {
+    let mut wrong = report.complaints.clone();
+    let mut check = |right: bool, sentence: String| {
+        if !right {
+            wrong.push(sentence);
+        }
+    };
+    let on_ram = scenario.begin.on_ram();
+    check(report.pid == 1, format!("the payload is process {}, not 1", report.pid));
+    check(
+        report.kernel_release == image.kernel_release,
+        format!("kernel {} runs, the image has {}", report.kernel_release, image.kernel_release),
+    );
+    check(
+        report.marker == image.marker,
+        format!("the root's marker is {:?}, not {:?}: another root", report.marker, image.marker),
+    );
+    check(report.root_write_error.is_empty(), format!("the root takes no writes: {}", report.root_write_error));
+    check(report.open_files.is_empty(), format!("files were left open: {:?}", report.open_files));
+    let root = report.mounted_at("/").map(|mount| mount.fs.as_str());
+    check(root == Some("overlay"), format!("the root is {root:?}, not an overlay"));
+    let lower = report.mounted_at(layout::LOWER).cloned().unwrap_or_default();
+    check(lower.fs == "squashfs", format!("{} is {:?}, not a squashfs", layout::LOWER, lower.fs));
+    let place = if on_ram { layout::RAM } else { layout::MEDIUM };
+    let (device, file) = report
+        .loops
+        .iter()
+        .find(|(device, _)| lower.source == format!("/dev/{device}"))
+        .cloned()
+        .unwrap_or_else(|| (lower.source.clone(), "nothing".to_owned()));
+    check(
+        file.contains(place),
+        format!("behind the lower layer ({device}) is {file}, not a file below {place}; loops: {:?}", report.loops),
+    );
+    let medium_mounted = report.mounted_at(layout::MEDIUM).is_some();
+    check(medium_mounted != on_ram, format!("the medium is mounted: {medium_mounted}, root in RAM: {on_ram}"));
+    for mount in &report.mounts {
+        let writable = mount.options.split(',').any(|option| option == "rw");
+        let real_device = mount.source.starts_with("/dev/") && mount.fs != "devtmpfs";
+        check(!(writable && real_device), format!("{} is mounted writable on {}", mount.source, mount.target));
+    }
+    wrong.extend(platform(scenario, image, report));
+    wrong.extend(record(scenario, wanted, image, report));
+    wrong
+}
+
+/// Xen, flags, video, memory.
+fn platform(scenario: &Scenario, image: &ImageFacts, report: &Report) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut check = |right: bool, sentence: String| {
+        if !right {
+            wrong.push(sentence);
+        }
+    };
+    let has = |flag: &str| report.command_line.split(' ').any(|word| word == flag);
+    match scenario.begin {
+        Begin::Direct(_) => {
+            check(report.hypervisor.is_none(), format!("hypervisor {:?} without Xen", report.hypervisor));
+        }
+        Begin::Menu(entry) => {
+            check(report.hypervisor.as_deref() == Some("xen"), format!("hypervisor {:?}, not Xen", report.hypervisor));
+            check(has("sino.ram") == entry.on_ram(), format!("flags of another entry: {}", report.command_line));
+            check(has("nomodeset") == entry.advanced(), format!("flags of another entry: {}", report.command_line));
+            check(report.consoles.contains("hvc0"), format!("consoles {:?} without hvc0", report.consoles));
+            let (screen, framebuffers) = (&report.screen_consoles, &report.framebuffers);
+            let text = framebuffers.is_empty() && screen.iter().any(|name| name.contains("VGA"));
+            let graphics = !framebuffers.is_empty() && screen.iter().any(|name| name.contains("frame buffer"));
+            match (scenario.firmware, entry.advanced()) {
+                (FirmwareKind::Bios, true) => {
+                    check(text, format!("no text mode: framebuffers {framebuffers:?}, screen {screen:?}"));
+                }
+                // UEFI has no text mode: "advanced" keeps the firmware's own framebuffer and no driver's.
+                (FirmwareKind::Uefi, true) => {
+                    let own = framebuffers.iter().all(|line| line.contains("EFI VGA"));
+                    check(own, format!("\"advanced\" has the framebuffers {framebuffers:?}, not only the firmware's"));
+                }
+                (_, false) => {
+                    check(graphics, format!("no framebuffer: {framebuffers:?}, screen {screen:?}"));
+                }
+            }
+        }
+    }
+    if let Some(mib) = image.dom0_mib {
+        let (percent, fixed) = KERNEL_SHARE;
+        let (most, seen) = (mib * 1024, report.memory_kib);
+        let least = most - most * percent / 100 - fixed * 1024;
+        check((least..=most).contains(&seen), format!("dom0 has {seen} KiB, the entry says {mib} MiB"));
+    }
+    wrong
+}
+
+/// What `/run/sino/boot.json` says.
+fn record(scenario: &Scenario, wanted: Booted, image: &ImageFacts, report: &Report) -> Vec<String> {
+    let record: BootRecord = match serde_json::from_value(report.boot_record.clone()) {
+        Ok(record) => record,
+        Err(error) => return vec![format!("{} is not a boot record: {error}", layout::BOOT_RECORD)],
+    };
+    let mut wrong = Vec::new();
+    let mut check = |right: bool, sentence: String| {
+        if !right {
+            wrong.push(sentence);
+        }
+    };
+    check(record.build_id == image.build_id, format!("build {:?}, not {:?}", record.build_id, image.build_id));
+    check(record.command_line == report.command_line, "the record has another command line".to_owned());
+    let medium = record.medium.clone().unwrap_or_default();
+    check(medium.build_id == image.build_id, format!("the medium in the record is {medium:?}"));
+    check(medium.in_ram == scenario.begin.on_ram(), format!("the medium in the record is {medium:?}"));
+    let device = report
+        .block_devices
+        .iter()
+        .filter(|(name, _)| medium.device.strip_prefix("/dev/").unwrap_or(&medium.device).starts_with(name.as_str()))
+        .max_by_key(|(name, _)| name.len());
+    check(
+        device.is_some_and(|(_, bytes)| *bytes == image.medium_bytes),
+        format!("the medium {medium:?} has not the {} bytes of ours: {device:?}", image.medium_bytes),
+    );
+    if let Some(drive) = scenario.drives.iter().find(|drive| drive.name == wanted.medium) {
+        let bus = bus_word(drive.bus);
+        let said = medium.description.to_lowercase();
+        check(said.contains(bus), format!("the medium is described as {said:?}, but it is on {bus}"));
+    }
+    let steps: Vec<&str> =
+        record.steps.iter().filter(|step| step.stage == "stage-one").map(|step| step.step.as_str()).collect();
+    check(steps == STAGE_ONE, format!("stage one's steps were {steps:?}"));
+    check(record.steps.iter().any(|step| step.stage == "stage-two"), "stage two left no step in the record".to_owned());
+    for step in record.steps.iter().filter(|step| step.outcome == Outcome::Failed) {
+        check(false, format!("step {} failed: {}", step.step, step.detail));
+    }
+    let mut unexpected = record.warnings.clone();
+    for text in wanted.warnings {
+        match unexpected.iter().position(|warning| warning.contains(text)) {
+            Some(index) => drop(unexpected.remove(index)),
+            None => check(false, format!("no warning has {text:?}: {:?}", record.warnings)),
+        }
+    }
+    check(unexpected.is_empty(), format!("warnings: {unexpected:?}"));
+    wrong
+}
+
+/// How people call what a drive hangs on.
+fn bus_word(bus: Bus) -> &'static str {
+    match bus {
+        Bus::UsbStick | Bus::UsbStickBehindHub | Bus::UsbUas => "usb",
+        Bus::Cdrom | Bus::Ide | Bus::Sata => "ata",
+        Bus::Nvme => "nvme",
+        Bus::Virtio | Bus::VirtioScsi => "virtio",
+        Bus::SdCard => "mmc",
+    }
+}
+
+/// What is wrong with the reading of every file.
+#[must_use]
+pub fn all_read(result: &ReadAll) -> Vec<String> {
+    let mut wrong: Vec<String> = result.errors.iter().take(5).map(|error| format!("unreadable: {error}")).collect();
+    if result.files == 0 {
+        wrong.push("the root has no files".to_owned());
+    }
+    wrong
+}
+
+/// Every drive that was written to.
+#[must_use]
+pub fn nothing_written(drives: &[DriveStatistics], expected: usize) -> Vec<String> {
+    let mut wrong: Vec<String> = drives
+        .iter()
+        .filter(|drive| drive.written_bytes > 0 || drive.writes > 0)
+        .map(|drive| format!("{} bytes in {} writes went to drive {}", drive.written_bytes, drive.writes, drive.name))
+        .collect();
+    if drives.len() < expected {
+        wrong.push(format!("QEMU has statistics of {} drives, the machine has {expected}", drives.len()));
+    }
+    wrong
+}

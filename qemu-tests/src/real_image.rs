@@ -1,0 +1,155 @@
+//! The product itself: Debian under Xen, and whether an administrator can work with it.
+//!
+//! One boot serves all checks. Logs in on the serial console, runs commands there, then by ssh over a forwarded port;
+//! every command and its output is in `commands.txt` of the artifacts. Ends with an orderly power-off.
+
+use crate::runner::{Figures, Run, fill_in};
+use crate::shell;
+use anyhow::{Context, Result};
+use sino_boot::layout;
+use sino_image::qemu::process::require;
+use std::fmt::Write as _;
+use std::process::Command;
+use std::time::Duration;
+
+/// The account that an administrator logs in with, and its password.
+const ACCOUNT: (&str, &str) = ("root", "root");
+/// How long one command may take; `xl` and `systemctl` take seconds under TCG.
+const COMMAND: Duration = Duration::from_secs(120);
+/// How long Debian may take to shut down.
+const SHUTDOWN: Duration = Duration::from_secs(180);
+
+/// A command with what must be true of its output.
+struct Check {
+    command: &'static str,
+    judge: fn(&str) -> bool,
+    wanted: &'static str,
+}
+
+const CHECKS: &[Check] = &[
+    Check { command: "systemctl is-system-running --wait", judge: |text| text.trim() == "running", wanted: "running" },
+    Check { command: "systemctl --failed --no-legend --plain", judge: nothing, wanted: "no failed unit" },
+    Check {
+        command: "xl info",
+        judge: |text| text.contains("xen_version") && text.contains("free_memory"),
+        wanted: "Xen's version and memory",
+    },
+    Check { command: "xl list", judge: |text| text.contains("Domain-0"), wanted: "Domain-0" },
+    Check { command: "findmnt -no FSTYPE /", judge: |text| text.trim() == "overlay", wanted: "overlay" },
+    Check {
+        command: "journalctl -b -q -p err -t sino -t sino-init -t sino-stage-one -t kmsg",
+        judge: nothing,
+        wanted: "no error line of ours",
+    },
+    Check {
+        command: "journalctl -b -q -k -p err --grep='^sino'",
+        judge: nothing,
+        wanted: "no error line of ours in the kernel's log",
+    },
+    Check {
+        command: "for file in /root/*.cfg; do xl -N create $file >/dev/null; done",
+        judge: |text| {
+            let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+            lines.clone().count() >= 2 && lines.all(|line| line.starts_with("Parsing config from /root/"))
+        },
+        wanted: "both examples accepted without a warning",
+    },
+    Check {
+        command: "timeout 60 sh -c 'until ip -4 route show default | grep -q via; do sleep 0.5; done'; ip -4 route show default",
+        judge: |text| text.contains("via"),
+        wanted: "a default route from DHCP",
+    },
+    Check { command: "systemctl is-active ssh", judge: |text| text.trim() == "active", wanted: "active" },
+];
+
+fn nothing(text: &str) -> bool {
+    text.trim().is_empty()
+}
+
+/// Waits for Debian and works with it; returns what is wrong.
+///
+/// # Errors
+/// It cannot be worked with at all: no login, no shell, no answer.
+pub(crate) fn check(run: &mut Run<'_>, figures: &mut Figures) -> Result<Vec<String>> {
+    require("ssh", "openssh-client")?;
+    require("sshpass", "sshpass")?;
+    let mut transcript = String::new();
+    let result = work(run, figures, &mut transcript);
+    std::fs::write(run.folder.join("commands.txt"), transcript).context("writing commands.txt")?;
+    result
+}
+
+fn work(run: &mut Run<'_>, figures: &mut Figures, transcript: &mut String) -> Result<Vec<String>> {
+    let mut wrong = Vec::new();
+    let left = run.left();
+    shell::log_in(&mut run.guest.watch, ACCOUNT.0, ACCOUNT.1, left)?;
+    let mut ask = |run: &mut Run<'_>, command: &str| -> Result<shell::Output> {
+        let within = COMMAND.min(run.left());
+        let output = shell::run(&mut run.guest.watch, command, within)?;
+        let _ = writeln!(transcript, "# {command}\n{}\n(status {})\n", output.text.trim_end(), output.status);
+        Ok(output)
+    };
+    let record = ask(run, &format!("cat {}", layout::BOOT_RECORD))?.text;
+    match serde_json::from_str::<serde_json::Value>(&record) {
+        Ok(value) => {
+            fill_in(figures, &value);
+            if value.pointer("/warnings") != Some(&serde_json::json!([])) {
+                wrong.push(format!("warnings in the boot record: {:?}", value.pointer("/warnings")));
+            }
+        }
+        Err(error) => wrong.push(format!("{} is not JSON: {error}: {record}", layout::BOOT_RECORD)),
+    }
+    for check in CHECKS {
+        let output = ask(run, check.command)?;
+        if output.status != 0 && !nothing(&output.text) || !(check.judge)(&output.text) {
+            wrong.push(format!(
+                "{}: wanted {}, got status {} and: {}",
+                check.command,
+                check.wanted,
+                output.status,
+                output.text.trim()
+            ));
+        }
+    }
+    ask(run, "systemd-analyze; systemd-analyze blame | head -15")?;
+    let port = run.guest.qmp.forwarded_port(22)?;
+    let by_ssh = ssh(port, "uname -r && systemctl is-system-running");
+    match &by_ssh {
+        Ok(text) if text.starts_with(&run.image.manifest.kernel_release) => {}
+        other => wrong.push(format!("{} by ssh: {other:?}", ACCOUNT.0)),
+    }
+    run.guest.screenshot("login")?;
+    wrong.extend(run.written()?);
+    run.guest.watch.type_text("systemctl poweroff\r")?;
+    if let Err(error) = run.guest.wait_for_end(SHUTDOWN) {
+        wrong.push(format!("power-off: {error:#}"));
+    }
+    Ok(wrong)
+}
+
+/// Runs a command by ssh with the password.
+fn ssh(port: u16, command: &str) -> Result<String> {
+    let output = Command::new("sshpass")
+        .args(["-p", ACCOUNT.1, "ssh", "-p", &port.to_string(), "-F", "none"])
+        .args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"])
+        .args(["-o", "PubkeyAuthentication=no", "-o", "ConnectTimeout=60"])
+        .args([&format!("{}@127.0.0.1", ACCOUNT.0), command])
+        .output()
+        .context("running sshpass")?;
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    anyhow::ensure!(output.status.success(), "ssh ended with {}: {said}", output.status);
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_examples_check_sees_a_warning_and_a_missing_file() {
+        let check = CHECKS.iter().find(|check| check.command.contains("xl -N")).unwrap();
+        assert!((check.judge)("Parsing config from /root/a.cfg\nParsing config from /root/b.cfg\n"));
+        assert!(!(check.judge)("Parsing config from /root/a.cfg\n"));
+        assert!(!(check.judge)("Parsing config from /root/a.cfg\nwarning: x\nParsing config from /root/b.cfg\n"));
+    }
+}

@@ -1,0 +1,267 @@
+//! Boots one scenario and says what came of it.
+//!
+//! Makes the machine from the scenario, presses the keys, waits for what the scenario expects, and judges it. Whatever
+//! happens, the artifacts stay in `target/qemu/NAME/`: command line, serial log, report, screenshots, result.
+
+use crate::checks::{self, ImageFacts};
+use crate::images::{Images, Paths, target};
+use crate::report::{READ_ALL, ReadAll, Report};
+use crate::scenario::{Begin, Booted, Content, Entry, Expect, Failed, FirmwareKind, Scenario};
+use crate::{faults, real_image};
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use sino_boot::record::BootRecord;
+use sino_image::qemu::firmware::UefiFiles;
+use sino_image::qemu::machine::NetworkCard;
+use sino_image::qemu::{Accelerator, Bus, Drive, Firmware, Guest, Machine, Start};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// What every direct boot has on its command line, as the menu's entries have it, with a plain kernel's consoles.
+const DIRECT_FLAGS: &str =
+    "console=tty0 console=ttyS0,115200 loglevel=5 printk.devkmsg=on usb-storage.delay_use=0 panic=-1";
+/// The shell's prompt in stage one and two.
+const RESCUE_PROMPT: &str = "sino rescue# ";
+/// How long a guest that has reported may take for what the host asks.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
+/// What came of a scenario, in figures.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    /// The scenario.
+    pub name: String,
+    /// Whether it passed.
+    pub passed: bool,
+    /// Seconds from switching the machine on to the end of the scenario.
+    pub wall_s: f64,
+    /// Seconds of the guest's own clock until stage one began.
+    pub stage_one_at_s: f64,
+    /// Seconds of the guest's own clock until stage two began.
+    pub stage_two_at_s: f64,
+    /// Seconds of each step, in order.
+    pub steps: Vec<(String, f64)>,
+}
+
+/// A scenario being run.
+pub(crate) struct Run<'a> {
+    pub(crate) scenario: &'a Scenario,
+    pub(crate) folder: PathBuf,
+    pub(crate) image: Paths,
+    pub(crate) guest: Guest,
+    deadline: Instant,
+}
+
+/// Runs a scenario. The figures are filled in as far as the boot came.
+///
+/// # Errors
+/// Everything that is not as the scenario expects it, with the folder of the artifacts.
+pub fn run(scenario: &Scenario, images: &Images, figures: &mut Figures) -> Result<()> {
+    scenario.name.clone_into(&mut figures.name);
+    let folder = target().join("qemu").join(&scenario.name);
+    let result = run_in(scenario, images, &folder, figures);
+    figures.passed = result.is_ok();
+    let text = match &result {
+        Ok(()) => "passed\n".to_owned(),
+        Err(error) => format!("failed: {error:#}\n"),
+    };
+    // The result is returned too; the file is for whoever looks at the folder later.
+    let _ = fs::write(folder.join("result.txt"), text);
+    result.with_context(|| format!("scenario {} (artifacts: {})", scenario.name, folder.display()))
+}
+
+fn run_in(scenario: &Scenario, images: &Images, folder: &Path, figures: &mut Figures) -> Result<()> {
+    let _ = fs::remove_dir_all(folder);
+    fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    let image = images.get(scenario.image)?;
+    let machine = machine(scenario, &image, images, folder)?;
+    let began = Instant::now();
+    let guest = Guest::start(&machine, folder, scenario.budget + Duration::from_secs(15))?;
+    let deadline = began + scenario.budget;
+    let mut run = Run { scenario, folder: folder.to_owned(), image, guest, deadline };
+    let result = run.to_the_end(figures);
+    figures.wall_s = began.elapsed().as_secs_f64();
+    // A picture of how it ended; when QEMU is gone there is none.
+    let _ = run.guest.screenshot("screen");
+    result
+}
+
+impl Run<'_> {
+    fn to_the_end(&mut self, figures: &mut Figures) -> Result<()> {
+        if let Begin::Menu(entry) = self.scenario.begin {
+            self.choose(entry).with_context(|| format!("choosing {:?} in the boot menu", entry.title()))?;
+        }
+        let wrong = match self.scenario.expect {
+            Expect::Booted(wanted) => self.booted(wanted, figures)?,
+            Expect::Failed(wanted) => self.failed(wanted)?,
+            Expect::Multiuser => real_image::check(self, figures)?,
+        };
+        if let Some(disaster) = self.guest.watch.disaster() {
+            bail!("the guest's kernel: {disaster}");
+        }
+        if wrong.is_empty() { Ok(()) } else { bail!("not as expected:\n  - {}", wrong.join("\n  - ")) }
+    }
+
+    /// What is left of the scenario's budget.
+    pub(crate) fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Waits for the menu's last entry, then goes down from the first and takes the one that is wanted.
+    fn choose(&mut self, entry: Entry) -> Result<()> {
+        let last = Entry::ALL.last().map_or("", |entry| entry.title());
+        self.guest.watch.wait_for(last, self.left())?;
+        self.guest.screenshot("menu")?;
+        for _ in Entry::ALL.iter().take_while(|other| **other != entry) {
+            self.guest.qmp.press(&["down"])?;
+        }
+        self.guest.qmp.press(&["ret"])
+    }
+
+    fn booted(&mut self, wanted: Booted, figures: &mut Figures) -> Result<Vec<String>> {
+        let line = self.guest.watch.wait_for_report(self.left()).context("waiting for the payload's report")?;
+        let value: serde_json::Value = serde_json::from_str(&line).context("the payload's report is not JSON")?;
+        fs::write(self.folder.join("report.json"), serde_json::to_string_pretty(&value)?)?;
+        let report: Report = serde_json::from_value(value).context("the payload's report is not as agreed")?;
+        fill_in(figures, &report.boot_record);
+        let medium_bytes = self
+            .scenario
+            .drives
+            .iter()
+            .find(|drive| drive.name == wanted.medium)
+            .map(|drive| faults::length(&drive_file(drive.content, drive.name, &self.image, &self.folder)))
+            .transpose()?
+            .unwrap_or_default();
+        let facts = ImageFacts {
+            build_id: self.image.manifest.build_id.clone(),
+            kernel_release: self.image.manifest.kernel_release.clone(),
+            marker: self.image.marker.clone(),
+            dom0_mib: match self.scenario.begin {
+                Begin::Menu(entry) => Some(self.image.dom0_memory(entry.on_ram())),
+                Begin::Direct(_) => None,
+            },
+            medium_bytes,
+        };
+        let mut wrong = checks::booted(self.scenario, wanted, &facts, &report);
+        wrong.extend(self.written()?);
+        if self.scenario.begin.on_ram() && self.has_stick(wanted.medium) {
+            self.guest.qmp.unplug(wanted.medium).context("pulling the stick of a system that runs from RAM")?;
+        }
+        self.guest.watch.tell(READ_ALL)?;
+        let line = self.guest.watch.wait_for_report(ANSWER_WITHIN).context("reading every file of the root")?;
+        let result: ReadAll = serde_json::from_str(&line).context("the payload's answer is not JSON")?;
+        wrong.extend(checks::all_read(&result));
+        Ok(wrong)
+    }
+
+    fn has_stick(&self, name: &str) -> bool {
+        let sticks = [Bus::UsbStick, Bus::UsbStickBehindHub];
+        self.scenario.drives.iter().any(|drive| drive.name == name && sticks.contains(&drive.bus))
+    }
+
+    /// Drives that the guest wrote to.
+    pub(crate) fn written(&mut self) -> Result<Vec<String>> {
+        Ok(checks::nothing_written(&self.guest.drive_statistics()?, self.scenario.drives.len()))
+    }
+
+    fn failed(&mut self, wanted: Failed) -> Result<Vec<String>> {
+        let headline = format!("{} FAILED after", wanted.step);
+        self.guest.watch.wait_for(&headline, self.left()).context("waiting for the error block")?;
+        let block = self.guest.watch.wait_for(RESCUE_PROMPT, self.left()).context("waiting for the rescue shell")?;
+        self.guest.watch.type_text("echo answer-$((6*7))\r")?;
+        self.guest.watch.wait_for("answer-42", ANSWER_WITHIN).context("typing into the rescue shell")?;
+        let mut wrong = missing("the serial console", &block, wanted.says);
+        if self.screen_is_text() {
+            let lines = self.guest.text_screen()?;
+            let screen = lines.concat();
+            fs::write(self.folder.join("screen.txt"), lines.join("\n"))?;
+            let headline = [headline.as_str()];
+            wrong.extend(missing("the screen", &screen, &headline));
+            wrong.extend(missing("the screen", &screen, wanted.says));
+            wrong.extend(missing("the screen", &screen, &[RESCUE_PROMPT.trim_end()]));
+        }
+        wrong.extend(self.written()?);
+        Ok(wrong)
+    }
+
+    /// Whether the kernel's console on the screen is the VGA's text mode.
+    fn screen_is_text(&self) -> bool {
+        let text = match self.scenario.begin {
+            Begin::Menu(entry) => entry.advanced(),
+            Begin::Direct(_) => true,
+        };
+        text && self.scenario.firmware == FirmwareKind::Bios
+    }
+}
+
+/// What `text` lacks. Lines may be broken anywhere on a screen, so white space does not count.
+fn missing(place: &str, text: &str, words: &[&str]) -> Vec<String> {
+    let squeeze = |text: &str| text.chars().filter(|letter| !letter.is_whitespace()).collect::<String>();
+    let squeezed = squeeze(text);
+    let lacks = words.iter().filter(|word| !squeezed.contains(&squeeze(word)));
+    lacks.map(|word| format!("{place} does not say {word:?}; it says: {}", text.trim())).collect()
+}
+
+/// Reads the times of the steps out of the boot record.
+pub(crate) fn fill_in(figures: &mut Figures, record: &serde_json::Value) {
+    let Ok(record) = serde_json::from_value::<BootRecord>(record.clone()) else { return };
+    let seconds = |us: u64| us as f64 / 1e6;
+    let start = |stage: &str| {
+        record.steps.iter().find(|step| step.stage == stage).map(|step| seconds(step.start_us)).unwrap_or_default()
+    };
+    figures.stage_one_at_s = start("stage-one");
+    figures.stage_two_at_s = start("stage-two");
+    figures.steps = record.steps.iter().map(|step| (step.step.clone(), seconds(step.duration_us))).collect();
+}
+
+fn machine(scenario: &Scenario, image: &Paths, images: &Images, folder: &Path) -> Result<Machine> {
+    let start = match scenario.begin {
+        Begin::Menu(_) => Start::FromDrives,
+        Begin::Direct(flags) => {
+            let mut initrd = image.initramfs.clone();
+            if let Some(fault) = scenario.initramfs_fault {
+                initrd = folder.join("initramfs-broken.img");
+                faults::break_initramfs(&image.initramfs, &initrd, &image.manifest, fault)?;
+            }
+            let append = format!("{DIRECT_FLAGS} {flags}").trim_end().to_owned();
+            Start::Kernel { kernel: image.kernel.clone(), initrd, append }
+        }
+    };
+    let mut drives = Vec::new();
+    for (index, spec) in (0..).zip(&scenario.drives) {
+        let source = match spec.content {
+            Content::Iso(which) | Content::DamagedRoot(which) | Content::PaddedIso(which) => images.get(which)?,
+            Content::Blank(_) => image.clone(),
+        };
+        let file = drive_file(spec.content, spec.name, &source, folder);
+        match spec.content {
+            Content::Iso(_) => {}
+            Content::DamagedRoot(_) => faults::damage_root(&source.iso, &file)?,
+            Content::PaddedIso(_) => faults::pad(&source.iso, &file)?,
+            Content::Blank(mib) => faults::blank(&file, mib)?,
+        }
+        drives.push(Drive::new(spec.name, spec.bus, file).boot(index));
+    }
+    let network = NetworkCard { model: "virtio-net-pci".to_owned(), forward: vec![22] };
+    Ok(Machine {
+        name: format!("sino-{}", scenario.name),
+        accelerator: Accelerator::from_environment()?,
+        firmware: match scenario.firmware {
+            FirmwareKind::Bios => Firmware::Bios,
+            FirmwareKind::Uefi => Firmware::Uefi(UefiFiles::find(Path::new("/"))?),
+        },
+        start,
+        memory_mib: scenario.memory_mib,
+        drives,
+        network: scenario.network.then_some(network).into_iter().collect(),
+        reset_ends: true,
+    })
+}
+
+/// The file behind a drive: the image's own ISO, or a copy in the scenario's folder.
+fn drive_file(content: Content, name: &str, image: &Paths, folder: &Path) -> PathBuf {
+    match content {
+        Content::Iso(_) => image.iso.clone(),
+        _ => folder.join(format!("{name}.img")),
+    }
+}
