@@ -16,16 +16,29 @@ use sino_boot::stage::{Done, Fault, done};
 #[derive(Debug)]
 pub struct Root(());
 
-/// Stacks the tmpfs on the root image.
+/// Stacks a tmpfs on the root image.
 ///
 /// # Errors
 /// A mount failed.
 pub fn stack(_lower: &Lower, options: &Options, devices: &Devices) -> Result<Done<Root>, Fault> {
     devices.driver("overlay")?;
-    let size = match options.overlay {
+    let root = mount(options)?;
+    Ok(done(root, format!("up to {} of memory for changes", size(options))))
+}
+
+fn size(options: &Options) -> String {
+    match options.overlay {
         OverlaySize::Bytes(bytes) => bytes.to_string(),
         OverlaySize::Percent(percent) => format!("{percent}%"),
-    };
+    }
+}
+
+/// The mounts of [`stack`]; the lower layer is on [`layout::LOWER`] already.
+///
+/// # Errors
+/// A mount failed.
+pub fn mount(options: &Options) -> Result<Root, Fault> {
+    let size = size(options);
     let attributes = MountAttrFlags::empty();
     let limits = [("size", size.as_str()), ("mode", "0755")];
     let upper = format!("{}/upper", layout::OVERLAY);
@@ -42,7 +55,7 @@ pub fn stack(_lower: &Lower, options: &Options, devices: &Devices) -> Result<Don
     }
     let layers = [("lowerdir", layout::LOWER), ("upperdir", upper.as_str()), ("workdir", work.as_str())];
     mounts::mount(&Mount { fs: "overlay", source: "sino", target: layout::NEW_ROOT, attributes, options: &layers })?;
-    Ok(done(Root(()), format!("up to {size} of memory for changes")))
+    Ok(Root(()))
 }
 
 impl Root {
