@@ -40,7 +40,7 @@ const MASKED: &[&str] = &[
     // The medium is never written, so there is nothing to take over from it.
     "systemd-firstboot.service",
     "systemd-machine-id-commit.service",
-    // Set once in the image.
+    // console-setup.service does the same a little later.
     "keyboard-setup.service",
     // Fabrics are no part of a live host's boot.
     "nvmefc-boot-connections.service",
@@ -101,7 +101,7 @@ WantedBy=multi-user.target
 
 const SSH_KEYS: &str = "\
 [Unit]
-Description=Make this host's ssh keys
+Description=Make this host's ssh key
 Before=ssh.service
 ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
 
@@ -109,7 +109,6 @@ ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
 Type=oneshot
 RemainAfterExit=yes
 ExecStart=/usr/bin/ssh-keygen -q -t ed25519 -N \"\" -C \"\" -f /etc/ssh/ssh_host_ed25519_key
-ExecStart=/usr/bin/ssh-keygen -q -t ecdsa -N \"\" -C \"\" -f /etc/ssh/ssh_host_ecdsa_key
 
 [Install]
 WantedBy=multi-user.target
@@ -122,11 +121,24 @@ const SSH: &str = "\
 PermitRootLogin yes
 PasswordAuthentication yes
 HostKey /etc/ssh/ssh_host_ed25519_key
-HostKey /etc/ssh/ssh_host_ecdsa_key
 UseDNS no
 ";
 
 const SMARTD: &str = "# A host whose disks say nothing about their health is no failure.\nsmartd_opts=\"--quit=never\"\n";
+
+const MODPROBE: &str = "\
+# systemd-networkd asks for nl80211 at each start; a host without wireless cards need not load that stack.
+alias net-pf-16-proto-16-family-nl80211 off
+# Probing for a drive that is not there takes seconds; the beeper is nobody's.
+blacklist floppy
+blacklist pcspkr
+";
+
+const MANAGER: &str = "\
+# A console or disk that is slow to appear must not cost the login on it.
+[Manager]
+DefaultDeviceTimeoutSec=300s
+";
 
 const FSTAB: &str = "# The root of a live system: an overlay that is mounted before systemd starts.\n";
 
@@ -151,6 +163,8 @@ pub fn all(config: &Config, facts: &str) -> Vec<RootFile> {
         file("etc/default/keyboard", &keyboard(system)),
         file("etc/default/smartmontools", SMARTD),
         file("etc/sino-build", facts),
+        file("etc/modprobe.d/sino.conf", MODPROBE),
+        file("etc/systemd/system.conf.d/sino.conf", MANAGER),
         file("etc/ssh/sshd_config.d/sino.conf", SSH),
         file("etc/systemd/network/xenbr0.netdev", BRIDGE_DEVICE),
         file("etc/systemd/network/xenbr0.network", BRIDGE_NETWORK),
@@ -160,6 +174,8 @@ pub fn all(config: &Config, facts: &str) -> Vec<RootFile> {
         file("root/linuxexample.cfg", include_str!("../files/root/linuxexample.cfg")),
         file("root/windowsexample.cfg", include_str!("../files/root/windowsexample.cfg")),
         link("etc/resolv.conf".into(), "../run/systemd/resolve/stub-resolv.conf"),
+        // It asks for a socket to a hypervisor above, which a host does not have, and reports a failure.
+        link("etc/systemd/system-generators/systemd-ssh-generator".into(), "/dev/null"),
     ];
     files.extend(MASKED.iter().map(|unit| link(format!("etc/systemd/system/{unit}"), "/dev/null")));
     let wants = |unit: &str| format!("etc/systemd/system/multi-user.target.wants/{unit}");

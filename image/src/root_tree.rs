@@ -51,7 +51,6 @@ const LEFTOVERS: &[&str] = &[
     "var/lib/dpkg/diversions-old",
     "var/lib/dpkg/statoverride-old",
     "var/lib/systemd/random-seed",
-    "var/lib/systemd/catalog/database",
     "var/log/apt",
     "var/log/alternatives.log",
     "var/log/bootstrap.log",
@@ -89,8 +88,26 @@ pub fn make(tree: &Path, root: &Path, config: &Config, programs: &[Program], fac
     set_time_zone(root, &config.system.timezone)?;
     command::run(Command::new("chroot").arg(root).args(["locale-gen"]).env("LC_ALL", "C"))
         .context("generating the locale")?;
+    command::run(Command::new("chroot").arg(root).args(["setupcon", "--save-only", "--force"]).env("LC_ALL", "C"))
+        .context("preparing the console's keyboard and font")?;
     set_password(root, &config.system)?;
-    clamp_times(root, epoch)
+    mark_as_updated(root)?;
+    clamp_times(root, epoch)?;
+    // Debian's console-setup would compile the keyboard at each start if the result were not newer than its source.
+    for path in ["etc/default/keyboard", "etc/default/console-setup"] {
+        clamp_times(&inside(root, path)?, epoch.saturating_sub(60))?;
+    }
+    Ok(())
+}
+
+/// Tells systemd that what it does once after an update (ldconfig, users, catalogue) is done in this image.
+fn mark_as_updated(root: &Path) -> Result<()> {
+    for folder in ["etc", "var"] {
+        put(root, &format!("{folder}/.updated"), &Content::File(0o644, String::new()))?;
+    }
+    command::run(Command::new("chroot").arg(root).arg("ldconfig")).context("listing the shared libraries")?;
+    // Its second cache has times in it.
+    remove(&inside(root, "var/cache/ldconfig")?)
 }
 
 /// Checks the values that only the tree can confirm.

@@ -10,6 +10,7 @@ use sino_boot::options::OnFailure;
 use sino_boot::{console, layout, rescue_shell};
 use std::convert::Infallible;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -37,17 +38,28 @@ pub fn after_failure(policy: OnFailure) {
 
 /// Opens a shell on every console and waits until one of them is left. `how` says what leaving does.
 pub fn shell(how: &str) {
-    // The links make the busybox's tools known by their names; the shell itself works without them.
-    let linked = std::fs::create_dir_all("/bin")
-        .and_then(|()| Command::new(layout::BUSYBOX).args(["--install", "-s", "/bin"]).status());
-    if let Err(error) = linked {
-        console::say(&format!("rescue shell: {}: {error}", layout::BUSYBOX), Level::Error);
+    rescue_shell::open(how, &command);
+}
+
+/// The shell: the initramfs's busybox; after the initramfs was given up, whatever the new root has.
+fn command() -> Command {
+    let busybox = [layout::BUSYBOX, "/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
+    let Some(busybox) = busybox else {
+        let mut command = Command::new("setsid");
+        command.args(["-c", "/bin/sh", "-i"]);
+        return command;
+    };
+    if busybox == layout::BUSYBOX {
+        // Links make its tools known by their names; the shell itself works without them.
+        let linked = std::fs::create_dir_all("/bin")
+            .and_then(|()| Command::new(busybox).args(["--install", "-s", "/bin"]).output());
+        if let Err(error) = linked {
+            console::say(&format!("rescue shell: {busybox}: {error}"), Level::Error);
+        }
     }
-    rescue_shell::open(how, &|| {
-        let mut command = Command::new(layout::BUSYBOX);
-        command.args(["setsid", "-c", layout::BUSYBOX, "sh", "-i"]);
-        command
-    });
+    let mut command = Command::new(busybox);
+    command.args(["setsid", "-c", busybox, "sh", "-i"]);
+    command
 }
 
 /// Undoes what the failed attempt left behind and starts stage one again.
