@@ -13,7 +13,7 @@ use crate::output;
 use crate::progress::Progress;
 use crate::root_tree::{self, Program};
 use crate::squashfs::{self, Packing};
-use crate::tree::{SPACE_FOR_IMAGE, Tree, check_space};
+use crate::tree::{SPACE_FOR_IMAGE, Tree, check_space, require_root};
 use crate::{efi, iso, menu_grub};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -27,7 +27,8 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Raised when the way root images are made changes.
 const ROOT_FORMAT: u32 = 1;
 /// What lies on the medium beside the root image and is not needed in it, or exists only while the system runs.
-const EXCLUDED: &[&str] = &["boot/System.map-*", "boot/vmlinuz-*", "boot/xen-*", "boot/initrd*", "dev/*", "proc/*", "sys/*"];
+const EXCLUDED: &[&str] =
+    &["boot/System.map-*", "boot/vmlinuz-*", "boot/xen-*", "boot/initrd*", "dev/*", "proc/*", "sys/*"];
 
 /// What becomes the root image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,6 +212,7 @@ fn root_image(config: &Config, plan: &BuildPlan, tree: &Tree, epoch: u64) -> Res
         key = key.with_file(program.target, &program.source)?;
     }
     plan.cache.get("images", &key, plan.fresh, |path| {
+        require_root("the root image with its files' owners")?;
         let copy = path.with_extension("root.partial");
         remove(&copy)?;
         let packed = root_tree::make(&tree.root, &copy, config, &programs, &facts, epoch)

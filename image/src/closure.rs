@@ -59,7 +59,8 @@ pub fn resolve(release: &str, texts: &DepmodTexts, is_wanted: impl Fn(&str) -> b
         if table.modules.contains_key(&name) {
             continue;
         }
-        let (path, needs) = depmod.modules.get(&name).with_context(|| format!("module {name} is not in modules.dep"))?;
+        let (path, needs) =
+            depmod.modules.get(&name).with_context(|| format!("module {name} is not in modules.dep"))?;
         let module = depmod.module(&name, needs);
         open.extend(module.needs.iter().chain(&module.before).chain(&module.after).cloned());
         sources.insert(name.clone(), (*path).to_owned());

@@ -250,7 +250,8 @@ impl Config {
         rule("image", "block_size", block.is_power_of_two() && (4..=1024).contains(&block), || {
             format!("{block}; allowed: a power of two from 4 to 1024 (KiB)")
         })?;
-        let iso = is_word(&self.output.iso, "._-") && self.output.iso.ends_with(".iso");
+        let iso = is_word(&self.output.iso, "._-")
+            && Path::new(&self.output.iso).extension().is_some_and(|extension| extension == "iso");
         rule("output", "iso", iso, || "allowed: a file name that ends in .iso, without a folder".into())?;
         self.check_packages()
     }

@@ -73,7 +73,10 @@ fn headless(machine: &Machine, folder: &Path, progress: &Progress) -> Result<()>
     let mut guest = Guest::start(machine, folder, LIMIT)?;
     progress.say(&format!("the machine is on; its console is in {}/serial.log", folder.display()));
     for (text, stage) in STAGES {
-        guest.watch.wait_for(text, LIMIT.saturating_sub(began.elapsed())).with_context(|| format!("before: {stage}"))?;
+        guest
+            .watch
+            .wait_for(text, LIMIT.saturating_sub(began.elapsed()))
+            .with_context(|| format!("before: {stage}"))?;
         progress.say(&format!("{:7.1} s  {stage}", began.elapsed().as_secs_f64()));
     }
     for (answer, prompt) in [("root\n", "assword: "), ("root\n", "# ")] {
@@ -82,7 +85,9 @@ fn headless(machine: &Machine, folder: &Path, progress: &Progress) -> Result<()>
     }
     progress.say(&format!("{:7.1} s  logged in as root", began.elapsed().as_secs_f64()));
     // The second half of the mark is not in what the terminal echoes.
-    guest.watch.type_text("clear; sino status; xl info | grep -E '^(xen_version|total_memory)'; echo end\"\"-of-status\n")?;
+    guest
+        .watch
+        .type_text("clear; sino status; xl info | grep -E '^(xen_version|total_memory)'; echo end\"\"-of-status\n")?;
     let text = guest.watch.wait_for("end-of-status", LIMIT.saturating_sub(began.elapsed()))?;
     println!("{}", text.lines().skip(1).collect::<Vec<_>>().join("\n").trim());
     Ok(())

@@ -13,9 +13,33 @@ use std::process::Command;
 const SIZE: u64 = 16 << 20;
 
 const MODULES: &[&str] = &[
-    "all_video", "boot", "configfile", "echo", "efi_gop", "fat", "gzio", "halt", "iso9660", "loopback", "ls", "minicmd",
-    "multiboot2", "normal", "part_gpt", "part_msdos", "reboot", "regexp", "search", "search_fs_file", "search_label",
-    "serial", "sleep", "terminal", "test", "true", "video",
+    "all_video",
+    "boot",
+    "configfile",
+    "echo",
+    "efi_gop",
+    "fat",
+    "gzio",
+    "halt",
+    "iso9660",
+    "loopback",
+    "ls",
+    "minicmd",
+    "multiboot2",
+    "normal",
+    "part_gpt",
+    "part_msdos",
+    "reboot",
+    "regexp",
+    "search",
+    "search_fs_file",
+    "search_label",
+    "serial",
+    "sleep",
+    "terminal",
+    "test",
+    "true",
+    "video",
 ];
 
 /// Where the Debian package grub-efi-amd64-bin puts GRUB's modules.

@@ -100,15 +100,20 @@ impl Parts {
             compress(&archive.to_bytes(sources.epoch)?, effort.options(), path)
         })?;
         let modules = fs::read(&packed).with_context(|| format!("reading {}", packed.display()))?;
-        let microcode =
-            if sources.microcode { microcode::archive(sources.tree, sources.epoch)?.unwrap_or_default() } else { Vec::new() };
+        let microcode = if sources.microcode {
+            microcode::archive(sources.tree, sources.epoch)?.unwrap_or_default()
+        } else {
+            Vec::new()
+        };
         Ok(Self { microcode, modules, closure, effort })
     }
 
     /// What the parts contribute to a build id.
     #[must_use]
     pub fn key(&self, key: Key) -> Key {
-        key.with("microcode", &self.microcode).with("modules", &self.modules).with("table", self.closure.table.to_text())
+        key.with("microcode", &self.microcode)
+            .with("modules", &self.modules)
+            .with("table", self.closure.table.to_text())
     }
 
     /// The whole initramfs with this manifest, written to `path`.
@@ -160,7 +165,8 @@ impl Sizes {
     /// One line for people.
     #[must_use]
     pub fn line(&self) -> String {
-        let names: Vec<String> = self.largest.iter().map(|(name, bytes)| format!("{name} {} kB", bytes / 1000)).collect();
+        let names: Vec<String> =
+            self.largest.iter().map(|(name, bytes)| format!("{name} {} kB", bytes / 1000)).collect();
         format!(
             "initramfs: {} kB zstd ({} modules {} kB, stage one {} kB) of {} kB, microcode {} kB in front; largest as packaged: {}",
             (self.modules + self.stage_one) / 1000,
@@ -227,9 +233,8 @@ fn unpacked(path: &Path) -> Result<Vec<u8>> {
 fn compress(bytes: &[u8], options: &[&str], path: &Path) -> Result<()> {
     let plain: PathBuf = path.with_extension("cpio");
     fs::write(&plain, bytes).with_context(|| format!("writing {}", plain.display()))?;
-    let result = command::run(
-        Command::new("zstd").args(["-q", "-f", "-T1"]).args(options).arg(&plain).arg("-o").arg(path),
-    );
+    let result =
+        command::run(Command::new("zstd").args(["-q", "-f", "-T1"]).args(options).arg(&plain).arg("-o").arg(path));
     fs::remove_file(&plain).with_context(|| format!("removing {}", plain.display()))?;
     result.map(|_| ())
 }

@@ -8,6 +8,7 @@ pub mod closure;
 pub mod command;
 pub mod config;
 pub mod cpio;
+pub mod demo;
 pub mod efi;
 pub mod initramfs;
 pub mod iso;

@@ -36,9 +36,7 @@ pub fn make(folder: &Path) -> Result<String> {
     let control = source.join("DEBIAN/control");
     fs::write(&control, CONTROL).with_context(|| format!("writing {}", control.display()))?;
     let package = folder.join(FILE);
-    command::run(
-        Command::new("dpkg-deb").args(["--root-owner-group", "-Zxz", "--build"]).arg(&source).arg(&package),
-    )?;
+    command::run(Command::new("dpkg-deb").args(["--root-owner-group", "-Zxz", "--build"]).arg(&source).arg(&package))?;
     let sum = command::run(Command::new("sha256sum").arg("--").arg(&package))?;
     let size = fs::metadata(&package).with_context(|| format!("reading {}", package.display()))?.len();
     let index = index(CONTROL, size, &String::from_utf8_lossy(&sum));

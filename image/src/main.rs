@@ -5,10 +5,11 @@ use clap::{Args, Parser, Subcommand};
 use sino_image::build::{self, BuildPlan, Built, Faults, Root};
 use sino_image::cache::Cache;
 use sino_image::config::{self, Config};
+use sino_image::demo::{self, Demo};
 use sino_image::initramfs::Effort;
 use sino_image::progress::Progress;
 use sino_image::workspace::Workspace;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Builds the SINO live image and runs it.
@@ -23,6 +24,22 @@ struct Arguments {
 enum Action {
     /// Build the ISO.
     Build(BuildArguments),
+    /// Boot the finished ISO in QEMU.
+    #[command(visible_alias = "boot")]
+    Demo(DemoArguments),
+}
+
+#[derive(Debug, Args)]
+struct DemoArguments {
+    /// The ISO; target/sino/sino.iso of the workspace by default.
+    #[arg(value_name = "ISO")]
+    iso: Option<PathBuf>,
+    /// To the login prompt and then off, without a terminal; prints the time of each stage.
+    #[arg(long)]
+    headless: bool,
+    /// With UEFI firmware instead of a BIOS.
+    #[arg(long)]
+    uefi: bool,
 }
 
 #[derive(Debug, Args)]
@@ -48,8 +65,11 @@ struct BuildArguments {
 }
 
 fn main() -> ExitCode {
-    let Action::Build(arguments) = Arguments::parse().command;
-    match build_image(&arguments) {
+    let result = match Arguments::parse().command {
+        Action::Build(arguments) => build_image(&arguments),
+        Action::Demo(arguments) => boot_image(&arguments),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sino-image: error: {error:#}");
@@ -66,11 +86,9 @@ fn build_image(arguments: &BuildArguments) -> Result<()> {
     if let Some(given) = &arguments.output {
         output = current.join(given);
         // A name that ends in .iso is the file itself.
-        if let (true, Some(folder), Some(name)) =
-            (output.extension().is_some_and(|extension| extension == "iso"), output.parent(), output.file_name())
-        {
-            config.output.iso = name.to_string_lossy().into_owned();
-            output = folder.to_owned();
+        if output.extension().is_some_and(|extension| extension == "iso") {
+            config.output.iso = output.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            output.pop();
         }
     }
     let plan = BuildPlan {
@@ -87,6 +105,14 @@ fn build_image(arguments: &BuildArguments) -> Result<()> {
     let built = build::build(&config, &plan, &progress)?;
     summarise(&built, &progress);
     Ok(())
+}
+
+fn boot_image(arguments: &DemoArguments) -> Result<()> {
+    let workspace = Workspace::around(&std::env::current_dir().context("asking for the current folder")?);
+    let output = config::Output::default();
+    let iso = arguments.iso.clone().unwrap_or_else(|| workspace.resolve(&output.directory).join(&output.iso));
+    let demo = Demo { headless: arguments.headless, uefi: arguments.uefi };
+    demo::run(demo, &iso, &workspace.resolve(Path::new("target/qemu/demo")), &Progress::new(false))
 }
 
 fn summarise(built: &Built, progress: &Progress) {

@@ -20,8 +20,30 @@ const MEMORY_STEP: u64 = 64;
 pub enum Video {
     /// A framebuffer for Xen and dom0.
     Framebuffer,
-    /// Text mode.
+    /// Text mode; where the firmware has none, its smallest usual mode.
     Text,
+}
+
+impl Video {
+    /// The value of Xen's flag `vga` on a BIOS machine: a VESA mode by its exact depth, or text.
+    #[must_use]
+    pub fn on_bios(self) -> &'static str {
+        match self {
+            Self::Framebuffer => "gfx-1024x768x32",
+            Self::Text => "text-80x25",
+        }
+    }
+
+    /// The same under UEFI, which has no text mode: a mode of the Graphics Output Protocol, whose 32-bit modes Xen counts
+    /// as 24 (`efi_find_gop_mode` in xen/common/efi/boot.c). Both are named: with `current`, dom0 was seen to draw for
+    /// another mode than the one on the screen, which GRUB's text console had changed.
+    #[must_use]
+    pub fn on_uefi(self) -> &'static str {
+        match self {
+            Self::Framebuffer => "gfx-1024x768x24",
+            Self::Text => "gfx-800x600x24",
+        }
+    }
 }
 
 /// One menu entry.
@@ -35,10 +57,20 @@ pub struct Entry {
     pub help: &'static [&'static str],
     /// What is on the screen.
     pub video: Video,
-    /// Xen's flags.
+    /// Xen's flags, except those for the screen.
     pub xen: String,
+    /// Xen's further flags from the configuration; they come last, so they win.
+    pub xen_extra: String,
     /// The kernel's flags.
     pub kernel: String,
+}
+
+impl Entry {
+    /// Xen's command line with this value of its flag `vga`.
+    #[must_use]
+    pub fn xen_with(&self, vga: &str) -> String {
+        format!("{} vga={vga} {}", self.xen, self.xen_extra).trim_end().to_owned()
+    }
 }
 
 /// The whole menu; the first entry is the default.
@@ -135,7 +167,7 @@ fn entry(kind: &Kind, boot: &Boot, root_size: u64) -> Entry {
         SerialPort::Com1 => "com1",
         SerialPort::Com2 => "com2",
     };
-    let mut xen = vec![
+    let xen = [
         format!("dom0_mem={memory}M,max:{memory}M"),
         format!("{port}={},8n1", boot.serial_speed),
         format!("console={port},vga"),
@@ -144,27 +176,24 @@ fn entry(kind: &Kind, boot: &Boot, root_size: u64) -> Entry {
         "ucode=scan".into(),
     ];
     let mut kernel: Vec<String> =
-        ["console=tty0", "console=hvc0", "loglevel=5", "printk.devkmsg=on", "usb-storage.delay_use=0"].map(Into::into).into();
-    match kind.video {
-        // dom0 gets the framebuffer that Xen was started with.
-        Video::Framebuffer => xen.push("vga=gfx-1024x768x32".into()),
-        Video::Text => {
-            xen.push("vga=text-80x25".into());
-            kernel.push("nomodeset".into());
-        }
+        ["console=tty0", "console=hvc0", "loglevel=5", "printk.devkmsg=on", "usb-storage.delay_use=0"]
+            .map(Into::into)
+            .into();
+    // dom0 gets the screen that Xen was started with; without this flag a driver of its own would change it later.
+    if kind.video == Video::Text {
+        kernel.push("nomodeset".into());
     }
     if kind.ram {
         kernel.push("sino.ram".into());
     }
-    for (flags, extra) in [(&mut xen, &boot.xen_flags), (&mut kernel, &boot.kernel_flags)] {
-        flags.extend(extra.split_whitespace().map(str::to_owned));
-    }
+    kernel.extend(boot.kernel_flags.split_whitespace().map(str::to_owned));
     Entry {
         title: kind.title,
         label: kind.label,
         help: kind.help,
         video: kind.video,
         xen: xen.join(" "),
+        xen_extra: boot.xen_flags.split_whitespace().collect::<Vec<_>>().join(" "),
         kernel: kernel.join(" "),
     }
 }
@@ -187,7 +216,7 @@ pub(crate) mod tests {
             let (ram, advanced) = (entry.title.ends_with("on ram"), entry.title.contains("advanced"));
             assert_eq!(entry.kernel.split(' ').any(|flag| flag == "sino.ram"), ram, "{}", entry.title);
             assert_eq!(entry.kernel.contains("nomodeset"), advanced, "{}", entry.title);
-            assert_eq!(entry.xen.contains("vga=text"), advanced, "{}", entry.title);
+            assert_eq!(entry.video == Video::Text, advanced, "{}", entry.title);
             let memory = if ram { "dom0_mem=1408M,max:1408M" } else { "dom0_mem=1024M,max:1024M" };
             assert!(entry.xen.starts_with(memory), "{}", entry.xen);
             assert!(!entry.help.is_empty());
@@ -207,15 +236,17 @@ pub(crate) mod tests {
     fn extra_flags_come_last_so_that_they_win() {
         let boot = Boot { kernel_flags: "sino.debug  quiet".into(), xen_flags: "smt=0".into(), ..Boot::default() };
         let menu = menu(&boot, "1", "b", 1);
-        assert!(menu.entries.iter().all(|entry| entry.kernel.ends_with("sino.debug quiet") && entry.xen.ends_with("smt=0")));
+        assert!(menu.entries.iter().all(|entry| entry.kernel.ends_with("sino.debug quiet")));
+        assert!(menu.entries.iter().all(|entry| entry.xen_with("x").ends_with(" vga=x smt=0")));
     }
 
     /// What a menu's text starts: for each title, Xen's flags and the kernel's.
     #[test]
     fn the_three_menus_start_the_same() {
         let menu = sample();
-        let expected: Vec<(String, String)> =
-            menu.entries.iter().map(|entry| (entry.xen.clone(), entry.kernel.clone())).collect();
+        let started = |vga: &dyn Fn(&Entry) -> String| -> Vec<(String, String)> {
+            menu.entries.iter().map(|entry| (entry.xen_with(&vga(entry)), entry.kernel.clone())).collect()
+        };
         let isolinux = menu_isolinux::config(&menu);
         let from_isolinux: Vec<(String, String)> = isolinux
             .lines()
@@ -226,7 +257,8 @@ pub(crate) mod tests {
                 (after(parts[0], XEN), after(parts[1], KERNEL))
             })
             .collect();
-        assert_eq!(from_isolinux, expected);
+        assert_eq!(from_isolinux, started(&|entry| entry.video.on_bios().into()));
+        let expected = started(&|entry| menu_grub::variable(entry.video).into());
         for (text, last) in [(menu_grub::config(&menu), ""), (menu_grub::loopback(&menu), " findiso=\"${iso_path}\"")] {
             let values = |command: &str, path: &str| -> Vec<String> {
                 let lines = text.lines().filter_map(|line| line.trim().strip_prefix(command));

@@ -1,8 +1,8 @@
 //! Writes the menu for GRUB: `grub.cfg` of our own medium (UEFI), and `loopback.cfg` for multi-boot sticks that
 //! start the ISO as a file.
 //!
-//! The menu is on the screen and on the serial port, and both can choose. Under UEFI there is no text mode, so
-//! "advanced" leaves Xen and dom0 without a framebuffer and speaks on the serial port alone where the firmware has none.
+//! The menu is on the screen and on the serial port, and both can choose. What Xen's flag `vga` must say depends on the
+//! firmware, and the GRUB of another stick may run on either: two variables hold it.
 
 use crate::menu::{Entry, INITRAMFS, KERNEL, Menu, Video, XEN};
 use std::fmt::Write as _;
@@ -11,6 +11,28 @@ use std::fmt::Write as _;
 #[must_use]
 pub fn marker(build_id: &str) -> String {
     format!("sino/build/{build_id}")
+}
+
+/// The variable with the value of Xen's flag `vga`, as it stands in an entry.
+#[must_use]
+pub fn variable(video: Video) -> &'static str {
+    match video {
+        Video::Framebuffer => "${sino_framebuffer}",
+        Video::Text => "${sino_text}",
+    }
+}
+
+/// Lines that set the variables. Under UEFI GRUB must leave the mode alone in every entry: when it asks the firmware for
+/// a text console, the mode changes under the feet of whoever was told the old one, and the screen is garbage.
+fn variables() -> String {
+    let set = |framebuffer: &str, text: &str, payload: &str| {
+        format!("  set sino_framebuffer={framebuffer}\n  set sino_text={text}\n  set sino_text_payload={payload}\n")
+    };
+    format!(
+        "if [ \"${{grub_platform}}\" = efi ]; then\n{}else\n{}fi\n",
+        set(Video::Framebuffer.on_uefi(), Video::Text.on_uefi(), "keep"),
+        set(Video::Framebuffer.on_bios(), Video::Text.on_bios(), "text")
+    )
 }
 
 /// What is embedded in the EFI program: find the medium of this build and read its menu.
@@ -41,6 +63,7 @@ pub fn config(menu: &Menu) -> String {
         speed = menu.serial_speed,
         timeout = menu.timeout,
     );
+    text.push_str(&variables());
     text.push_str(&entries(menu, ""));
     text
 }
@@ -49,7 +72,7 @@ pub fn config(menu: &Menu) -> String {
 #[must_use]
 pub fn loopback(menu: &Menu) -> String {
     let text = "# Made by SINO's image builder. For GRUB menus that start this ISO as a file.\n";
-    format!("{text}{}", entries(menu, " findiso=\"${iso_path}\""))
+    format!("{text}{}{}", variables(), entries(menu, " findiso=\"${iso_path}\""))
 }
 
 fn entries(menu: &Menu, last: &str) -> String {
@@ -64,7 +87,7 @@ fn one(entry: &Entry, last: &str) -> String {
     }
     let payload = match entry.video {
         Video::Framebuffer => "keep",
-        Video::Text => "text",
+        Video::Text => "${sino_text_payload}",
     };
     let _ = write!(
         text,
@@ -72,7 +95,7 @@ fn one(entry: &Entry, last: &str) -> String {
          multiboot2 {XEN} {xen}\n  \
          module2 --nounzip {KERNEL} {kernel}{last}\n  \
          module2 --nounzip {INITRAMFS}\n}}\n",
-        xen = entry.xen,
+        xen = entry.xen_with(variable(entry.video)),
         kernel = entry.kernel,
     );
     text

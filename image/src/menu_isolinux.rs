@@ -39,7 +39,8 @@ pub fn config(menu: &Menu) -> String {
         let _ = writeln!(
             text,
             "  KERNEL mboot.c32\n  APPEND {XEN} {} --- {KERNEL} {} --- {INITRAMFS}",
-            entry.xen, entry.kernel
+            entry.xen_with(entry.video.on_bios()),
+            entry.kernel
         );
     }
     text

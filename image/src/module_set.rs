@@ -11,6 +11,7 @@ const WANTED: &[&str] = &[
     "drivers/block/virtio_blk",
     "drivers/block/xen-blkfront",
     "drivers/cdrom/",
+    "drivers/char/virtio_console",
     "drivers/firewire/firewire-ohci",
     "drivers/firewire/firewire-sbp2",
     "drivers/hid/hid",

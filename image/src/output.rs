@@ -13,7 +13,8 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 /// The files beside the ISO that also lie on the medium, by their names there.
-const BESIDE: &[&str] = &["sino/vmlinuz", "sino/xen.gz", "sino/initramfs.img", "sino/manifest.json", "sino/packages.txt"];
+const BESIDE: &[&str] =
+    &["sino/vmlinuz", "sino/xen.gz", "sino/initramfs.img", "sino/manifest.json", "sino/packages.txt"];
 
 /// Refuses an output that cannot be or must not be written, before any work is done.
 ///

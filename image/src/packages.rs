@@ -86,10 +86,7 @@ pub const GROUPS: &[(&str, &[&str])] = &[
             "wget",
         ],
     ),
-    (
-        "firmware",
-        &["amd64-microcode", "intel-microcode", "firmware-bnx2", "firmware-bnx2x", "firmware-realtek"],
-    ),
+    ("firmware", &["amd64-microcode", "intel-microcode", "firmware-bnx2", "firmware-bnx2x", "firmware-realtek"]),
 ];
 
 /// Packages that a suite lacks, with the suite whose package does (all they depend on is in both).

@@ -59,10 +59,20 @@ const BRIDGE_DEVICE: &str = "\
 [NetDev]
 Name=xenbr0
 Kind=bridge
+MACAddress=none
 
 [Bridge]
 STP=no
 ForwardDelaySec=0
+";
+
+const BRIDGE_LINK: &str = "\
+# The bridge has its port's address, by which the network knows this host; udev must not invent one.
+[Match]
+OriginalName=xenbr0
+
+[Link]
+MACAddressPolicy=none
 ";
 
 const BRIDGE_NETWORK: &str = "\
@@ -90,9 +100,9 @@ After=systemd-networkd.service
 Wants=systemd-networkd.service
 ConditionPathExists=/usr/sbin/sino
 
+# Where no card has a carrier it waits for one; the boot does not wait with it.
 [Service]
-Type=oneshot
-RemainAfterExit=yes
+Type=exec
 ExecStart=/usr/sbin/sino bridge-port
 
 [Install]
@@ -124,7 +134,8 @@ HostKey /etc/ssh/ssh_host_ed25519_key
 UseDNS no
 ";
 
-const SMARTD: &str = "# A host whose disks say nothing about their health is no failure.\nsmartd_opts=\"--quit=never\"\n";
+const SMARTD: &str =
+    "# A host whose disks say nothing about their health is no failure.\nsmartd_opts=\"--quit=never\"\n";
 
 const MODPROBE: &str = "\
 # systemd-networkd asks for nl80211 at each start; a host without wireless cards need not load that stack.
@@ -166,6 +177,7 @@ pub fn all(config: &Config, facts: &str) -> Vec<RootFile> {
         file("etc/modprobe.d/sino.conf", MODPROBE),
         file("etc/systemd/system.conf.d/sino.conf", MANAGER),
         file("etc/ssh/sshd_config.d/sino.conf", SSH),
+        file("etc/systemd/network/xenbr0.link", BRIDGE_LINK),
         file("etc/systemd/network/xenbr0.netdev", BRIDGE_DEVICE),
         file("etc/systemd/network/xenbr0.network", BRIDGE_NETWORK),
         file("etc/systemd/system/sino-bridge-port.service", BRIDGE_PORT),
@@ -191,7 +203,10 @@ fn hosts(hostname: &str) -> String {
 }
 
 fn keyboard(system: &System) -> String {
-    format!("XKBMODEL=\"pc105\"\nXKBLAYOUT=\"{}\"\nXKBVARIANT=\"\"\nXKBOPTIONS=\"\"\nBACKSPACE=\"guess\"\n", system.keyboard)
+    format!(
+        "XKBMODEL=\"pc105\"\nXKBLAYOUT=\"{}\"\nXKBVARIANT=\"\"\nXKBOPTIONS=\"\"\nBACKSPACE=\"guess\"\n",
+        system.keyboard
+    )
 }
 
 #[cfg(test)]

@@ -60,8 +60,13 @@ const LEFTOVERS: &[&str] = &[
 ];
 
 /// Folders that must be there afterwards, with their modes.
-const FOLDERS: &[(&str, u32)] =
-    &[("run", 0o755), ("tmp", 0o1777), ("var/cache/apt/archives/partial", 0o755), ("var/lib/apt/lists/partial", 0o755), ("srv", 0o755)];
+const FOLDERS: &[(&str, u32)] = &[
+    ("run", 0o755),
+    ("tmp", 0o1777),
+    ("var/cache/apt/archives/partial", 0o755),
+    ("var/lib/apt/lists/partial", 0o755),
+    ("srv", 0o755),
+];
 
 /// Copies `tree` to `root` and configures the copy. `facts` becomes `/etc/sino-build`.
 ///
@@ -123,7 +128,11 @@ fn check_system(tree: &Path, system: &System) -> Result<()> {
         system.locale
     );
     let symbols = tree.join("usr/share/X11/xkb/symbols").join(&system.keyboard);
-    ensure!(symbols.is_file(), "system.keyboard: there is no keyboard layout {:?} in Debian's xkb-data", system.keyboard);
+    ensure!(
+        symbols.is_file(),
+        "system.keyboard: there is no keyboard layout {:?} in Debian's xkb-data",
+        system.keyboard
+    );
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::{command, local_repository, packages};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -102,7 +103,7 @@ impl Tree {
     /// There is none, or more than one.
     pub fn xen(&self) -> Result<PathBuf> {
         let boot = self.root.join("boot");
-        let is_xen = |name: &str| name.starts_with("xen-") && name.ends_with(".gz");
+        let is_xen = |name: &str| name.strip_prefix("xen-").is_some_and(|rest| rest.ends_with("-amd64.gz"));
         let found: Vec<String> = names(&boot)?.into_iter().filter(|name| is_xen(name)).collect();
         match found.as_slice() {
             [name] => Ok(boot.join(name)),
@@ -132,10 +133,7 @@ impl<'a> Recipe<'a> {
     }
 
     fn make(&self, folder: &Path, cache: &Cache) -> Result<()> {
-        ensure!(
-            rustix::process::geteuid().is_root(),
-            "a Debian root tree can only be made by root; run this command as root or with sudo"
-        );
+        require_root("a Debian root tree")?;
         create_folder(folder)?;
         let debs = cache.folder().join("debs").join(&self.config.suite);
         create_folder(&debs)?;
@@ -185,7 +183,8 @@ impl<'a> Recipe<'a> {
             if pins.is_empty() {
                 pins = format!("Package: *\\nPin: release n={suite}\\nPin-Priority: -1\\n");
             }
-            pins.push_str(&format!("\\nPackage: {package}\\nPin: release n={suite}\\nPin-Priority: 500\\n"));
+            // Writing to a String cannot fail.
+            let _ = write!(pins, "\\nPackage: {package}\\nPin: release n={suite}\\nPin-Priority: 500\\n");
         }
         if !pins.is_empty() {
             hooks.push(format!("printf '{pins}' > \"$1\"/etc/apt/preferences.d/sino-build"));
@@ -206,6 +205,18 @@ const DPKG_OPTIONS: &[&str] = &[
     "path-exclude=/usr/share/info/*",
     "path-exclude=/usr/share/lintian/*",
 ];
+
+/// Says what to do when the work ahead is root's.
+///
+/// # Errors
+/// This program is not run by root.
+pub fn require_root(what: &str) -> Result<()> {
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "{what} can only be made by root; run this command as root or with sudo"
+    );
+    Ok(())
+}
 
 fn write_facts(folder: &Path, started: SystemTime) -> Result<()> {
     let list = command::run(

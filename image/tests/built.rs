@@ -80,8 +80,10 @@ fn the_medium_is_what_stage_one_and_other_computers_expect() {
     assert_eq!(String::from_utf8(list).unwrap().trim(), "::/EFI/BOOT/BOOTX64.EFI");
     // The checksums on the medium and beside it hold.
     let medium = place.path().join("medium");
-    command::run(Command::new("xorriso").args(["-osirrox", "on", "-indev"]).arg(&built.iso).args(["-extract", "/"]).arg(&medium))
-        .unwrap();
+    command::run(
+        Command::new("xorriso").args(["-osirrox", "on", "-indev"]).arg(&built.iso).args(["-extract", "/"]).arg(&medium),
+    )
+    .unwrap();
     for folder in [&medium, &place.path().join("out")] {
         command::run(Command::new("sha256sum").args(["-c", "--strict", "SHA256SUMS"]).current_dir(folder)).unwrap();
     }
@@ -100,8 +102,14 @@ fn faults_change_what_they_are_meant_to() {
     };
     let built = tiny(place.path(), "out", faults);
     let medium = place.path().join("medium");
-    command::run(Command::new("xorriso").args(["-osirrox", "on", "-indev"]).arg(&built.iso).args(["-extract", "/sino"]).arg(&medium))
-        .unwrap();
+    command::run(
+        Command::new("xorriso")
+            .args(["-osirrox", "on", "-indev"])
+            .arg(&built.iso)
+            .args(["-extract", "/sino"])
+            .arg(&medium),
+    )
+    .unwrap();
     let manifest = fs::read_to_string(medium.join("manifest.json")).unwrap();
     assert!(manifest.contains("0.0.0-none"), "{manifest}");
     assert_eq!(fs::read(medium.join("root.squashfs")).unwrap(), b"damaged");

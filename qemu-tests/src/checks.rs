@@ -40,9 +40,18 @@ pub struct ImageFacts {
 /// Part of dom0's memory that its kernel does not count as usable, at most, in percent and MiB.
 const KERNEL_SHARE: (u64, u64) = (10, 128);
 
-/// What is wrong with a boot that should have reached the payload.
+/// The largest screen that a console may have: any more is the firmware's choice, not ours.
+const MOST_PIXELS: u32 = 1920 * 1200;
+
+/// What is wrong with a boot that should have reached the payload. `screen` is the size of what the machine displays.
 #[must_use]
-pub fn booted(scenario: &Scenario, wanted: Booted, image: &ImageFacts, report: &Report) -> Vec<String> {
+pub fn booted(
+    scenario: &Scenario,
+    wanted: Booted,
+    image: &ImageFacts,
+    report: &Report,
+    screen: (u32, u32),
+) -> Vec<String> {
     let mut wrong = report.complaints.clone();
     let mut check = |right: bool, sentence: String| {
         if !right {
@@ -84,6 +93,7 @@ pub fn booted(scenario: &Scenario, wanted: Booted, image: &ImageFacts, report: &
         check(!(writable && real_device), format!("{} is mounted writable on {}", mount.source, mount.target));
     }
     wrong.extend(platform(scenario, image, report));
+    wrong.extend(picture(report, screen));
     wrong.extend(record(scenario, wanted, image, report));
     wrong
 }
@@ -131,6 +141,17 @@ fn platform(scenario: &Scenario, image: &ImageFacts, report: &Report) -> Vec<Str
         check((least..=most).contains(&seen), format!("dom0 has {seen} KiB, the entry says {mib} MiB"));
     }
     wrong
+}
+
+/// Whether the kernel draws into the picture that the machine displays. If it believes in another size, the screen shows
+/// nothing that a person can read; and a picture of many more pixels than asked for makes the console slow.
+fn picture(report: &Report, (width, height): (u32, u32)) -> Vec<String> {
+    let drawn = &report.framebuffer_size;
+    if drawn.is_empty() || *drawn == format!("{width},{height}") {
+        let large = !drawn.is_empty() && width * height > MOST_PIXELS;
+        return large.then(|| format!("the screen has {width}x{height} pixels")).into_iter().collect();
+    }
+    vec![format!("the kernel draws into {drawn}, the machine displays {width}x{height}: unreadable")]
 }
 
 /// What `/run/sino/boot.json` says.
@@ -215,4 +236,146 @@ pub fn nothing_written(drives: &[DriveStatistics], expected: usize) -> Vec<Strin
         wrong.push(format!("QEMU has statistics of {} drives, the machine has {expected}", drives.len()));
     }
     wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Mounted;
+    use crate::scenario::{Entry, Expect};
+
+    fn scenario(entry: Entry) -> Scenario {
+        let all = crate::list::scenarios();
+        all.into_iter()
+            .find(|scenario| scenario.begin == Begin::Menu(entry) && scenario.firmware == FirmwareKind::Bios)
+            .unwrap()
+    }
+
+    fn wanted(scenario: &Scenario) -> Booted {
+        match scenario.expect {
+            Expect::Booted(wanted) => wanted,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn facts() -> ImageFacts {
+        ImageFacts {
+            build_id: "20261123-a1".into(),
+            kernel_release: "6.12".into(),
+            marker: "tiny".into(),
+            dom0_mib: Some(1024),
+            medium_bytes: 4096,
+        }
+    }
+
+    fn mount(target: &str, fs: &str, source: &str, options: &str) -> Mounted {
+        Mounted {
+            target: target.into(),
+            fs: fs.into(),
+            source: source.into(),
+            options: options.into(),
+            fs_options: String::new(),
+        }
+    }
+
+    /// What a good boot of the entry "SINO" from a stick reports.
+    fn good() -> Report {
+        let step = |stage: &str, step: &str| serde_json::json!({"stage": stage, "step": step, "start_us": 1, "duration_us": 1, "outcome": "done", "detail": ""});
+        let mut steps: Vec<_> = STAGE_ONE.iter().map(|name| step("stage-one", name)).collect();
+        steps.push(step("stage-two", "hand-over"));
+        Report {
+            pid: 1,
+            command_line: "console=tty0 console=hvc0".into(),
+            kernel_release: "6.12".into(),
+            hypervisor: Some("xen".into()),
+            mounts: vec![
+                mount("/", "overlay", "overlay", "rw"),
+                mount(layout::LOWER, "squashfs", "/dev/loop0", "ro"),
+                mount(layout::MEDIUM, "iso9660", "/dev/sda", "ro"),
+            ],
+            marker: "tiny".into(),
+            memory_kib: 980_000,
+            framebuffers: vec!["0 VESA VGA".into()],
+            framebuffer_size: "1024,768".into(),
+            screen_consoles: vec!["(M) frame buffer device".into()],
+            consoles: "tty0 hvc0".into(),
+            boot_record: serde_json::json!({
+                "build_id": "20261123-a1", "command_line": "console=tty0 console=hvc0", "warnings": [], "steps": steps,
+                "medium": {"device": "sda1", "description": "usb 2-1", "build_id": "20261123-a1", "in_ram": false},
+            }),
+            loops: vec![("loop0".into(), "/run/sino/medium/sino/root.squashfs".into())],
+            block_devices: vec![("sda".into(), 4096), ("loop0".into(), 1)],
+            ..Report::default()
+        }
+    }
+
+    fn judge(report: &Report) -> Vec<String> {
+        let scenario = scenario(Entry::Normal);
+        booted(&scenario, wanted(&scenario), &facts(), report, (1024, 768))
+    }
+
+    #[test]
+    fn a_good_boot_passes() {
+        assert_eq!(judge(&good()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_effect_that_is_missing_is_noticed() {
+        type Spoil = fn(&mut Report);
+        let cases: [(&str, Spoil); 16] = [
+            ("not 1", |report| report.pid = 7),
+            ("another root", |report| report.marker = "other".into()),
+            ("kernel 6.1", |report| report.kernel_release = "6.1".into()),
+            ("not an overlay", |report| report.mounts[0].fs = "tmpfs".into()),
+            ("not a squashfs", |report| report.mounts[1].fs = "ext4".into()),
+            ("not a file below", |report| report.loops[0].1 = "/run/sino/ram/root.squashfs".into()),
+            ("mounted writable", |report| report.mounts[2].options = "rw".into()),
+            ("medium is mounted: false", |report| drop(report.mounts.pop())),
+            ("not Xen", |report| report.hypervisor = None),
+            ("another entry", |report| report.command_line.push_str(" sino.ram")),
+            ("no framebuffer", |report| report.framebuffers.clear()),
+            ("unreadable", |report| report.framebuffer_size = "1280,800".into()),
+            ("dom0 has", |report| report.memory_kib = 2_000_000),
+            ("has not the 4096 bytes", |report| report.block_devices[0].1 = 8192),
+            ("warnings", |report| report.boot_record["warnings"] = serde_json::json!(["odd"])),
+            ("but it is on usb", |report| report.boot_record["medium"]["description"] = "ata".into()),
+        ];
+        for (word, spoil) in cases {
+            let mut report = good();
+            spoil(&mut report);
+            let wrong = judge(&report);
+            assert!(wrong.iter().any(|sentence| sentence.contains(word)), "{word}: {wrong:?}");
+        }
+    }
+
+    #[test]
+    fn failed_and_missing_steps_are_noticed() {
+        let mut report = good();
+        report.boot_record["steps"][3]["outcome"] = "failed".into();
+        assert!(judge(&report).iter().any(|sentence| sentence.contains("find-medium failed")));
+        report.boot_record["steps"] = serde_json::json!([]);
+        let wrong = judge(&report);
+        assert!(wrong.iter().any(|sentence| sentence.contains("steps were []")), "{wrong:?}");
+        assert!(wrong.iter().any(|sentence| sentence.contains("stage two left no step")), "{wrong:?}");
+    }
+
+    #[test]
+    fn one_written_byte_is_noticed_and_so_is_a_drive_without_statistics() {
+        let drive = |writes| DriveStatistics { name: "m".into(), read_bytes: 9, written_bytes: writes, writes };
+        assert_eq!(nothing_written(&[drive(0)], 1), Vec::<String>::new());
+        assert_eq!(nothing_written(&[drive(1)], 1).len(), 1);
+        assert_eq!(nothing_written(&[drive(0)], 2).len(), 1);
+    }
+
+    #[test]
+    fn an_unreadable_file_is_noticed() {
+        let read = |files, errors: &[&str]| ReadAll {
+            files,
+            bytes: 1,
+            errors: errors.iter().map(ToString::to_string).collect(),
+        };
+        assert_eq!(all_read(&read(3, &[])), Vec::<String>::new());
+        assert_eq!(all_read(&read(3, &["/x"])).len(), 1);
+        assert_eq!(all_read(&read(0, &[])).len(), 1);
+    }
 }

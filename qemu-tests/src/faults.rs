@@ -148,7 +148,7 @@ mod tests {
         ] {
             break_initramfs(&initramfs, &copy, &manifest, fault).unwrap();
             let bytes = fs::read(&copy).unwrap();
-            assert_eq!(&bytes[..14], b"12345\0\0\0070701");
+            assert_eq!(bytes[..14], [b"12345\0\0\0".as_slice(), b"070701"].concat());
             assert!(String::from_utf8_lossy(&bytes).contains(text));
         }
     }

@@ -68,7 +68,8 @@ pub fn target() -> PathBuf {
 /// The workspace's folder.
 #[must_use]
 pub fn workspace() -> PathBuf {
-    let member = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    let member =
+        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     member.parent().map(Path::to_path_buf).unwrap_or(member)
 }
 
@@ -100,7 +101,8 @@ fn make(image: Image) -> Result<Paths> {
     match image {
         Image::Real => {
             let folder = target().join("sino");
-            Paths::open(&folder, "").with_context(|| format!("no real image in {}; make it: make iso", folder.display()))
+            Paths::open(&folder, "")
+                .with_context(|| format!("no real image in {}; make it: make iso", folder.display()))
         }
         Image::Tiny | Image::OtherBuild | Image::WithoutStageTwo => crate::tiny_root::image(image),
     }

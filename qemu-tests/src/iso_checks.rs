@@ -7,15 +7,17 @@ use anyhow::{Context, Result, bail, ensure};
 use sino_image::command::run;
 use sino_image::qemu::process::require;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::process::Command;
 
 /// Types of a partition that computers mount by themselves: EFI system, basic data; and their MBR counterparts.
-const TYPES: [&str; 4] =
-    ["C12A7328-F81F-11D2-BA4B-00C04FC93EC9", "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7", "ef", "c"];
+const TYPES: [&str; 4] = ["C12A7328-F81F-11D2-BA4B-00C04FC93EC9", "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7", "ef", "c"];
 /// The program that UEFI firmware starts from a removable medium.
 const PROGRAM: &str = "::/EFI/BOOT/BOOTX64.EFI";
+
+/// How much is compared at once.
+const PIECE: usize = 1 << 20;
 
 /// Compares two files byte by byte.
 ///
@@ -23,20 +25,20 @@ const PROGRAM: &str = "::/EFI/BOOT/BOOTX64.EFI";
 /// They differ; names the first place.
 pub fn same_bytes(one: &Path, other: &Path) -> Result<()> {
     let open = |path: &Path| File::open(path).with_context(|| format!("opening {}", path.display()));
-    let (mut a, mut b) = (BufReader::with_capacity(1 << 20, open(one)?), BufReader::with_capacity(1 << 20, open(other)?));
-    let (mut x, mut y) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    let (mut first, mut second) = (open(one)?, open(other)?);
+    let (mut left, mut right) = (vec![0; PIECE], vec![0; PIECE]);
     let mut offset = 0;
     loop {
-        let (n, m) = (fill(&mut a, &mut x)?, fill(&mut b, &mut y)?);
-        let (x, y) = (x.get(..n).unwrap_or_default(), y.get(..m).unwrap_or_default());
-        if x != y {
-            let place = x.iter().zip(y).take_while(|(a, b)| a == b).count();
+        let lengths = (fill(&mut first, &mut left)?, fill(&mut second, &mut right)?);
+        let (left, right) = (left.get(..lengths.0).unwrap_or_default(), right.get(..lengths.1).unwrap_or_default());
+        if left != right {
+            let place = left.iter().zip(right).take_while(|(a, b)| a == b).count();
             bail!("{} and {} differ from byte {} on", one.display(), other.display(), offset + place);
         }
-        if n == 0 {
+        if left.is_empty() {
             return Ok(());
         }
-        offset += n;
+        offset += left.len();
     }
 }
 
@@ -83,7 +85,9 @@ fn efi_partition(table: &[u8]) -> Result<(u64, u64)> {
         let number = |key: &str| partition.get(key).and_then(serde_json::Value::as_u64);
         // The ISO's own file system may be listed as a partition of the same type; the EFI partition lies behind it.
         let named_efi = partition.get("name").and_then(serde_json::Value::as_str).is_none_or(|name| name != "ISO9660");
-        if let (true, true, Some(start), Some(size)) = (TYPES.contains(&kind), named_efi, number("start"), number("size")) {
+        if let (true, true, Some(start), Some(size)) =
+            (TYPES.contains(&kind), named_efi, number("start"), number("size"))
+        {
             return Ok((start * sector, size * sector));
         }
     }

@@ -1,7 +1,7 @@
 //! All scenarios. A new case is a few lines here.
 
 use crate::scenario::{
-    Begin, Booted, Content, DriveSpec, Entry, Expect, Failed, FirmwareKind, Image, InitramfsFault, Scenario,
+    Begin, Booted, Content, DriveSpec, Entry, Expect, Failed, FirmwareKind, Image, InitramfsFault, Plugged, Scenario,
 };
 use sino_image::qemu::Bus;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub fn scenarios() -> Vec<Scenario> {
 }
 
 fn drive(name: &'static str, bus: Bus, content: Content) -> DriveSpec {
-    DriveSpec { name, bus, content }
+    DriveSpec { name, bus, content, plugged: Plugged::FromTheBeginning }
 }
 
 fn booted(warnings: &'static [&'static str]) -> Expect {
@@ -117,6 +117,20 @@ fn media() -> Vec<Scenario> {
         "sino.rma",
         vec![drive("medium", Bus::Virtio, tiny)],
         booted(&["did you mean sino.ram?"]),
+    ));
+    let late = |plugged| {
+        vec![
+            drive("other", Bus::UsbStick, Content::Iso(Image::OtherBuild)),
+            DriveSpec { plugged, ..drive("medium", Bus::UsbStick, tiny) },
+        ]
+    };
+    let absent = Failed { step: "find-medium", says: &["cause:", "no device carries build", "try:", "plug"] };
+    scenarios.push(direct("medium-plugged-in-late", "", late(Plugged::After("] load-drivers")), booted(&[])));
+    scenarios.push(direct(
+        "medium-plugged-in-at-the-rescue-shell",
+        "sino.medium-timeout=5",
+        late(Plugged::InRescue),
+        Expect::Recovered(absent, Booted { medium: "medium", warnings: &[] }),
     ));
     let broken = drive("empty", Bus::Nvme, Content::Blank(16));
     scenarios.push(Scenario {
@@ -233,7 +247,9 @@ mod tests {
         let all = scenarios();
         let names: BTreeSet<&str> = all.iter().map(|scenario| scenario.name.as_str()).collect();
         assert_eq!(names.len(), all.len());
-        assert!(names.iter().all(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')));
+        assert!(
+            names.iter().all(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'))
+        );
     }
 
     #[test]
@@ -244,7 +260,7 @@ mod tests {
     #[test]
     fn what_is_expected_of_a_drive_is_a_drive_of_the_machine() {
         for scenario in scenarios() {
-            if let Expect::Booted(booted) = scenario.expect {
+            if let Expect::Booted(booted) | Expect::Recovered(_, booted) = scenario.expect {
                 assert!(scenario.drives.iter().any(|drive| drive.name == booted.medium), "{}", scenario.name);
             }
         }

@@ -108,7 +108,11 @@ fn collect(complaints: &mut Vec<String>) -> Report {
             let sectors: u64 = text(device.join("size")).parse().ok()?;
             Some((name(device), sectors * 512))
         }),
-        modules: text("/proc/modules".into()).lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect(),
+        modules: text("/proc/modules".into())
+            .lines()
+            .filter_map(|line| line.split(' ').next())
+            .map(str::to_owned)
+            .collect(),
         arguments: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
         environment: std::env::vars_os()
             .map(|(name, value)| format!("{}={}", name.to_string_lossy(), value.to_string_lossy()))

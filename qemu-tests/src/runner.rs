@@ -6,7 +6,7 @@
 use crate::checks::{self, ImageFacts};
 use crate::images::{Images, Paths, target};
 use crate::report::{READ_ALL, ReadAll, Report};
-use crate::scenario::{Begin, Booted, Content, Entry, Expect, Failed, FirmwareKind, Scenario};
+use crate::scenario::{Begin, Booted, Content, Entry, Expect, Failed, FirmwareKind, Plugged, Scenario};
 use crate::{faults, real_image};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,8 @@ const DIRECT_FLAGS: &str =
     "console=tty0 console=ttyS0,115200 loglevel=5 printk.devkmsg=on usb-storage.delay_use=0 panic=-1";
 /// The shell's prompt in stage one and two.
 const RESCUE_PROMPT: &str = "sino rescue# ";
+/// What ISOLINUX and GRUB say of their countdown.
+const COUNTDOWNS: [&str; 2] = ["Automatic boot in", "executed automatically in"];
 /// How long a guest that has reported may take for what the host asks.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
@@ -79,7 +81,7 @@ fn run_in(scenario: &Scenario, images: &Images, folder: &Path, figures: &mut Fig
     let guest = Guest::start(&machine, folder, scenario.budget + Duration::from_secs(15))?;
     let deadline = began + scenario.budget;
     let mut run = Run { scenario, folder: folder.to_owned(), image, guest, deadline };
-    let result = run.to_the_end(figures);
+    let result = run.judge(figures);
     figures.wall_s = began.elapsed().as_secs_f64();
     // A picture of how it ended; when QEMU is gone there is none.
     let _ = run.guest.screenshot("screen");
@@ -87,13 +89,29 @@ fn run_in(scenario: &Scenario, images: &Images, folder: &Path, figures: &mut Fig
 }
 
 impl Run<'_> {
-    fn to_the_end(&mut self, figures: &mut Figures) -> Result<()> {
+    fn judge(&mut self, figures: &mut Figures) -> Result<()> {
         if let Begin::Menu(entry) = self.scenario.begin {
             self.choose(entry).with_context(|| format!("choosing {:?} in the boot menu", entry.title()))?;
+        }
+        for drive in &self.scenario.drives {
+            if let Plugged::After(text) = drive.plugged {
+                self.guest.watch.wait_for(text, self.left())?;
+                self.guest.plug(drive.name)?;
+            }
         }
         let wrong = match self.scenario.expect {
             Expect::Booted(wanted) => self.booted(wanted, figures)?,
             Expect::Failed(wanted) => self.failed(wanted)?,
+            Expect::Recovered(failed, booted) => {
+                let mut wrong = self.failed(failed)?;
+                let drives = self.scenario.drives.iter().filter(|drive| drive.plugged == Plugged::InRescue);
+                for drive in drives {
+                    self.guest.plug(drive.name)?;
+                }
+                self.guest.watch.type_text("exit\r")?;
+                wrong.extend(self.booted(booted, figures)?);
+                wrong
+            }
             Expect::Multiuser => real_image::check(self, figures)?,
         };
         if let Some(disaster) = self.guest.watch.disaster() {
@@ -111,6 +129,8 @@ impl Run<'_> {
     fn choose(&mut self, entry: Entry) -> Result<()> {
         let last = Entry::ALL.last().map_or("", |entry| entry.title());
         self.guest.watch.wait_for(last, self.left())?;
+        // The countdown is the last thing that a menu draws, so the picture is whole.
+        self.guest.watch.wait_for_any(&COUNTDOWNS, ANSWER_WITHIN.min(self.left()))?;
         self.guest.screenshot("menu")?;
         for _ in Entry::ALL.iter().take_while(|other| **other != entry) {
             self.guest.qmp.press(&["down"])?;
@@ -132,6 +152,7 @@ impl Run<'_> {
             .map(|drive| faults::length(&drive_file(drive.content, drive.name, &self.image, &self.folder)))
             .transpose()?
             .unwrap_or_default();
+        let screen = picture_size(&self.guest.screenshot("screen")?)?;
         let facts = ImageFacts {
             build_id: self.image.manifest.build_id.clone(),
             kernel_release: self.image.manifest.kernel_release.clone(),
@@ -142,7 +163,7 @@ impl Run<'_> {
             },
             medium_bytes,
         };
-        let mut wrong = checks::booted(self.scenario, wanted, &facts, &report);
+        let mut wrong = checks::booted(self.scenario, wanted, &facts, &report, screen);
         wrong.extend(self.written()?);
         if self.scenario.begin.on_ram() && self.has_stick(wanted.medium) {
             self.guest.qmp.unplug(wanted.medium).context("pulling the stick of a system that runs from RAM")?;
@@ -194,6 +215,16 @@ impl Run<'_> {
     }
 }
 
+/// Width and height of a PNG picture: two big-endian numbers at the beginning of its first chunk (RFC 2083, 11.2.1).
+fn picture_size(file: &Path) -> Result<(u32, u32)> {
+    let bytes = fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+    let number = |at: usize| {
+        let bytes = bytes.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+        bytes.map(u32::from_be_bytes).with_context(|| format!("{} is not a PNG picture", file.display()))
+    };
+    Ok((number(16)?, number(20)?))
+}
+
 /// What `text` lacks. Lines may be broken anywhere on a screen, so white space does not count.
 fn missing(place: &str, text: &str, words: &[&str]) -> Vec<String> {
     let squeeze = |text: &str| text.chars().filter(|letter| !letter.is_whitespace()).collect::<String>();
@@ -240,7 +271,8 @@ fn machine(scenario: &Scenario, image: &Paths, images: &Images, folder: &Path) -
             Content::PaddedIso(_) => faults::pad(&source.iso, &file)?,
             Content::Blank(mib) => faults::blank(&file, mib)?,
         }
-        drives.push(Drive::new(spec.name, spec.bus, file).boot(index));
+        let plugged_later = spec.plugged != Plugged::FromTheBeginning;
+        drives.push(Drive { plugged_later, ..Drive::new(spec.name, spec.bus, file).boot(index) });
     }
     let network = NetworkCard { model: "virtio-net-pci".to_owned(), forward: vec![22] };
     Ok(Machine {

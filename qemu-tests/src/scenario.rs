@@ -101,6 +101,17 @@ pub enum Content {
     Blank(u64),
 }
 
+/// When a drive is plugged in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plugged {
+    /// Before the machine is switched on.
+    FromTheBeginning,
+    /// When this text has appeared on the serial console.
+    After(&'static str),
+    /// When the rescue shell is open; then the shell is left.
+    InRescue,
+}
+
 /// A drive of the scenario's machine; the firmware boots them in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DriveSpec {
@@ -110,6 +121,8 @@ pub struct DriveSpec {
     pub bus: Bus,
     /// What is on it.
     pub content: Content,
+    /// When it is plugged in.
+    pub plugged: Plugged,
 }
 
 /// What is broken in the initramfs.
@@ -146,6 +159,8 @@ pub enum Expect {
     Booted(Booted),
     /// A step fails.
     Failed(Failed),
+    /// A step fails, what it lacks is plugged in, the rescue shell is left, and then the payload runs.
+    Recovered(Failed, Booted),
     /// Debian runs, and an administrator can work with it.
     Multiuser,
 }

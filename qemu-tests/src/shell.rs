@@ -7,6 +7,11 @@ use std::time::Duration;
 /// The end of a command's output; typed with the number as an expression, so that the echo of what is typed is not it.
 const END: &str = "sino-end-";
 
+/// The prompt, so that nothing is typed before the shell listens: what is typed earlier is echoed twice.
+const PROMPT: &str = "sino-shell> ";
+/// Sets the prompt and a width at which no echo is broken into lines. In two pieces, so that its echo is not the prompt.
+const SET_PROMPT: &str = "stty cols 500; PS1='sino-''shell> '\r";
+
 /// What a command did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
@@ -29,12 +34,13 @@ pub fn log_in(watch: &mut Watch, user: &str, password: &str, boot_within: Durati
     let (which, _) =
         watch.wait_for_any(&["# ", "Login incorrect"], ANSWER).context("waiting for the shell after the password")?;
     ensure!(which == 0, "{user} cannot log in: Login incorrect");
-    // Wide enough that the echo of a command is never broken into lines; no control sequences in what is read.
-    run(watch, "stty cols 500", ANSWER)?;
+    watch.type_text(SET_PROMPT)?;
+    watch.wait_for(PROMPT, ANSWER).context("setting the shell's prompt")?;
+    // No control sequences and no pager in what is read.
     run(watch, "bind 'set enable-bracketed-paste off'; export TERM=dumb PAGER=cat SYSTEMD_COLORS=0", ANSWER).map(drop)
 }
 
-/// Runs a command line in a shell that has shown its prompt.
+/// Runs a command line in a shell that [`log_in`] has prepared.
 ///
 /// # Errors
 /// It does not end within that time.
@@ -46,6 +52,7 @@ pub fn run(watch: &mut Watch, command: &str, within: Duration) -> Result<Output>
         watch.wait_for(&echo, within)?;
         let text = watch.wait_for(END, within)?;
         let digits = watch.wait_for(".", within)?;
+        watch.wait_for(PROMPT, within)?;
         let status = digits.trim().parse().with_context(|| format!("the exit status {digits:?}"))?;
         Ok(Output { status, text: text.trim_start_matches('\n').to_owned() })
     };

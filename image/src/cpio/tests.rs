@@ -12,8 +12,11 @@ fn sample() -> Archive {
     archive
 }
 
-/// Reads an archive as the kernel does: path, mode, content, device numbers, inode number, time.
-fn parse(bytes: &[u8]) -> Vec<(String, u32, Vec<u8>, (u32, u32), u32, u32)> {
+/// Path, mode, content, device numbers, inode number, time.
+type Read = (String, u32, Vec<u8>, (u32, u32), u32, u32);
+
+/// Reads an archive as the kernel does.
+fn parse(bytes: &[u8]) -> Vec<Read> {
     let mut entries = Vec::new();
     let mut at = 0;
     loop {
@@ -62,11 +65,7 @@ fn the_order_of_adding_does_not_matter() {
 }
 
 #[test]
-fn the_cpio_program_agrees_where_it_is_installed() {
-    if Command::new("cpio").arg("--version").output().is_err() {
-        // The parser above has proved the format; this is a second opinion.
-        return;
-    }
+fn the_cpio_program_agrees() {
     let bytes = sample().to_bytes(0).unwrap();
     let list = command::run_with_input(Command::new("cpio").args(["-t", "--quiet"]), &bytes).unwrap();
     let list = String::from_utf8(list).unwrap();

@@ -128,40 +128,55 @@ fn attach(line: &mut Line, drive: &Drive, boot_index: Option<u32>, place: usize)
         (_, true) => {}
     }
     line.option("-drive", parts);
-
-    let source = format!("drive={}", drive.name);
-    let serial = format!("serial={}", drive.name);
-    let boot = boot_index.map(|index| format!("bootindex={index}"));
-    let port = |prefix: &str| format!("port={prefix}{}", place + 1);
-    let (hub_port, ide_bus, ide_unit) =
-        (port("8."), format!("bus=ide.{}", place / 2), format!("unit={}", place % 2));
-    let (sata, uas, uas_bus) = (format!("bus=ahci.{place}"), format!("id=uas{place}"), format!("bus=uas{place}.0"));
-    let (cd_bus, reader) = (format!("bus=ide.{}", 1 - place.min(1)), format!("id=reader{place}"));
-    let mut device: Vec<&str> = match drive.bus {
-        Bus::UsbStick => vec!["usb-storage", "bus=xhci.0", "removable=on"],
-        Bus::UsbStickBehindHub => vec!["usb-storage", "bus=xhci.0", "removable=on", &hub_port],
-        Bus::UsbUas => {
-            line.device(&["usb-uas", "bus=xhci.0", &uas]);
-            vec!["scsi-hd", &uas_bus]
+    if !drive.plugged_later {
+        for device in devices(drive, boot_index, place) {
+            line.words(["-device", &device]);
         }
-        Bus::Cdrom => vec!["ide-cd", &cd_bus],
-        Bus::Ide => vec!["ide-hd", &ide_bus, &ide_unit],
-        Bus::Sata => vec!["ide-hd", &sata],
-        Bus::Nvme => vec!["nvme"],
-        Bus::Virtio => vec!["virtio-blk-pci"],
-        Bus::VirtioScsi => vec!["scsi-hd", "bus=scsi.0"],
+    }
+}
+
+/// What has to be plugged in for a drive of the machine that is not there from the beginning, in order.
+#[must_use]
+pub fn later_devices(machine: &Machine, name: &str) -> Vec<String> {
+    let drive = machine.drives.iter().position(|drive| drive.name == name && drive.plugged_later);
+    let Some((index, drive)) = drive.and_then(|index| Some((index, machine.drives.get(index)?))) else {
+        return Vec::new();
+    };
+    let place = machine.drives.iter().take(index).filter(|other| other.bus == drive.bus).count();
+    devices(drive, None, place)
+}
+
+/// The values of `-device` for a drive, with the devices between it and its bus in front.
+fn devices(drive: &Drive, boot_index: Option<u32>, place: usize) -> Vec<String> {
+    let port = place + 1;
+    let mut devices = Vec::new();
+    let on = match drive.bus {
+        Bus::UsbStick => "usb-storage,bus=xhci.0,removable=on".to_owned(),
+        Bus::UsbStickBehindHub => format!("usb-storage,bus=xhci.0,removable=on,port=8.{port}"),
+        Bus::UsbUas => {
+            devices.push(format!("usb-uas,bus=xhci.0,id=uas{place}"));
+            format!("scsi-hd,bus=uas{place}.0")
+        }
+        Bus::Cdrom => format!("ide-cd,bus=ide.{}", 1 - place.min(1)),
+        Bus::Ide => format!("ide-hd,bus=ide.{},unit={}", place / 2, place % 2),
+        Bus::Sata => format!("ide-hd,bus=ahci.{place}"),
+        Bus::Nvme => "nvme".to_owned(),
+        Bus::Virtio => "virtio-blk-pci".to_owned(),
+        Bus::VirtioScsi => "scsi-hd,bus=scsi.0".to_owned(),
         Bus::SdCard => {
-            line.device(&["sdhci-pci", &reader]);
-            vec!["sd-card"]
+            devices.push(format!("sdhci-pci,id=reader{place}"));
+            "sd-card".to_owned()
         }
     };
-    let name = format!("id={}{DEVICE_SUFFIX}", drive.name);
-    device.extend([&*name, &source]);
+    let name = &drive.name;
+    let mut device = format!("{on},id={name}{DEVICE_SUFFIX},drive={name}");
     if drive.bus != Bus::SdCard {
-        device.push(&serial);
-        device.extend(boot.as_deref());
+        // An SD card has neither a serial number nor a place in the boot order.
+        device.extend([",serial=", name]);
+        device.extend(boot_index.map(|index| format!(",bootindex={index}")));
     }
-    line.device(&device);
+    devices.push(device);
+    devices
 }
 
 fn network(line: &mut Line, index: usize, card: &NetworkCard) {
@@ -222,8 +237,14 @@ mod tests {
     fn every_bus_has_its_controller_once_and_its_drive() {
         let cases = [
             (Bus::UsbStick, "usb-storage,bus=xhci.0,removable=on,id=m-device,drive=m,serial=m,bootindex=0"),
-            (Bus::UsbStickBehindHub, "usb-storage,bus=xhci.0,removable=on,port=8.1,id=m-device,drive=m,serial=m,bootindex=0"),
-            (Bus::UsbUas, "usb-uas,bus=xhci.0,id=uas0 -device scsi-hd,bus=uas0.0,id=m-device,drive=m,serial=m,bootindex=0"),
+            (
+                Bus::UsbStickBehindHub,
+                "usb-storage,bus=xhci.0,removable=on,port=8.1,id=m-device,drive=m,serial=m,bootindex=0",
+            ),
+            (
+                Bus::UsbUas,
+                "usb-uas,bus=xhci.0,id=uas0 -device scsi-hd,bus=uas0.0,id=m-device,drive=m,serial=m,bootindex=0",
+            ),
             (Bus::Cdrom, "ide-cd,bus=ide.1,id=m-device,drive=m,serial=m,bootindex=0"),
             (Bus::Ide, "ide-hd,bus=ide.0,unit=0,id=m-device,drive=m,serial=m,bootindex=0"),
             (Bus::Sata, "ich9-ahci,id=ahci -drive"),
@@ -239,6 +260,20 @@ mod tests {
             assert!(text.contains(wanted), "{bus:?}: {text}");
             assert_eq!(text.matches("qemu-xhci").count(), 1, "{bus:?}: {text}");
         }
+    }
+
+    #[test]
+    fn a_drive_that_comes_later_has_its_file_and_controller_but_no_device() {
+        let mut machine = machine();
+        let later = Drive { plugged_later: true, ..Drive::new("b", Bus::UsbUas, "/b") };
+        machine.drives = vec![Drive::new("a", Bus::UsbUas, "/a"), later];
+        let text = text(&machine);
+        assert!(text.contains("id=b,file=/b") && !text.contains("b-device"), "{text}");
+        assert_eq!(
+            later_devices(&machine, "b"),
+            ["usb-uas,bus=xhci.0,id=uas1", "scsi-hd,bus=uas1.0,id=b-device,drive=b,serial=b"]
+        );
+        assert!(later_devices(&machine, "a").is_empty());
     }
 
     #[test]

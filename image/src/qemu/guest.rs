@@ -3,12 +3,12 @@
 //! Its files (command line, serial log, QEMU's own messages) go to a folder that the caller names and that stays; its
 //! sockets go to a temporary folder that goes away with it. Dropping a guest ends it.
 
-use super::arguments::{Channels, arguments};
+use super::arguments::{Channels, arguments, later_devices};
 use super::machine::Machine;
 use super::process::{Process, QEMU};
 use super::qmp::{DriveStatistics, Qmp};
 use super::watch::Watch;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -35,6 +35,7 @@ pub struct Guest {
     pub qmp: Qmp,
     process: Process,
     folder: PathBuf,
+    machine: Machine,
     _sockets: SocketFolder,
 }
 
@@ -61,7 +62,7 @@ impl Guest {
         let report = process.accept(&report, CONNECT_WITHIN)?;
         let watch = Watch::start(serial, report, &folder.join(SERIAL_LOG))?;
         let qmp = Qmp::greet(control).with_context(|| process.words())?;
-        Ok(Self { watch, qmp, process, folder: folder.to_owned(), _sockets: sockets })
+        Ok(Self { watch, qmp, process, folder: folder.to_owned(), machine: machine.clone(), _sockets: sockets })
     }
 
     /// What the guest did to each of the machine's drives.
@@ -70,6 +71,21 @@ impl Guest {
     /// QEMU does not answer.
     pub fn drive_statistics(&mut self) -> Result<Vec<DriveStatistics>> {
         self.qmp.drive_statistics()
+    }
+
+    /// Plugs in a drive that was not there when the machine was switched on.
+    ///
+    /// # Errors
+    /// The machine has no such drive, or QEMU refuses.
+    pub fn plug(&mut self, drive: &str) -> Result<()> {
+        let devices = later_devices(&self.machine, drive);
+        ensure!(!devices.is_empty(), "the machine has no drive {drive} to be plugged in later");
+        for device in devices {
+            // The monitor's command takes what `-device` takes, and answers with a text only if it refuses.
+            let answer = self.qmp.human(&format!("device_add {device}"))?;
+            ensure!(answer.trim().is_empty(), "plugging in {device}: {}", answer.trim());
+        }
+        Ok(())
     }
 
     /// Saves the screen as `NAME.png` in the guest's folder and returns the file.

@@ -96,12 +96,21 @@ pub struct Drive {
     pub keep_writes: bool,
     /// Place in the firmware's boot order; `None`: the firmware does not boot it.
     pub boot_index: Option<u32>,
+    /// Whether it is not there when the machine is switched on; [`super::Guest::plug`] plugs it in.
+    pub plugged_later: bool,
 }
 
 impl Drive {
     /// A drive whose file never changes.
     pub fn new(name: &str, bus: Bus, file: impl Into<PathBuf>) -> Self {
-        Self { name: name.to_owned(), bus, file: file.into(), keep_writes: false, boot_index: None }
+        Self {
+            name: name.to_owned(),
+            bus,
+            file: file.into(),
+            keep_writes: false,
+            boot_index: None,
+            plugged_later: false,
+        }
     }
 
     /// The drive at a place in the boot order.

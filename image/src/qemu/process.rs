@@ -69,8 +69,7 @@ impl Process {
     pub fn accept(&mut self, listener: &UnixListener, within: Duration) -> Result<UnixStream> {
         let deadline = Instant::now() + within;
         loop {
-            let mut events =
-                [PollFd::new(listener, PollFlags::IN), PollFd::new(&self.handle, PollFlags::IN)];
+            let mut events = [PollFd::new(listener, PollFlags::IN), PollFd::new(&self.handle, PollFlags::IN)];
             let ready = poll(&mut events, Some(&timespec(deadline.saturating_duration_since(Instant::now()))));
             let [connection, death] = events.map(|event| event.revents().contains(PollFlags::IN));
             if connection {

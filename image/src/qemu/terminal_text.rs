@@ -37,13 +37,10 @@ impl Filter {
                     text.push('?');
                     State::Text
                 }
-                (State::Escape, b'[') => State::Control,
-                (State::Escape, b']') => State::Command,
+                (State::Escape, b'[') | (State::Control, 0..=0x3f | 0x7f..) => State::Control,
+                (State::Escape, b']') | (State::Command, 0..=0x06 | 0x08..) => State::Command,
                 (State::Escape, b'(' | b')' | b'#' | b'%') => State::OneMore,
-                (State::Control, 0x40..=0x7e) | (State::Command, 0x07) => State::Text,
-                (State::Control, _) => State::Control,
-                (State::Command, _) => State::Command,
-                (State::Text | State::Escape | State::OneMore, _) => State::Text,
+                (State::Text | State::Escape | State::OneMore | State::Control | State::Command, _) => State::Text,
             };
         }
     }

@@ -124,10 +124,7 @@ impl Watch {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                bail!(
-                    "waited {} s in vain for {what}; the serial port's last lines:\n{end}",
-                    within.as_secs()
-                );
+                bail!("waited {} s in vain for {what}; the serial port's last lines:\n{end}", within.as_secs());
             }
             seen = self.shared.changed.wait_timeout(seen, left).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -211,7 +208,9 @@ fn disaster_in(text: &str) -> Option<String> {
 
 fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines.iter().skip(lines.len().saturating_sub(TAIL)).map(|line| format!("    | {line}\n")).collect()
+    let last: Vec<String> =
+        lines.iter().skip(lines.len().saturating_sub(TAIL)).map(|line| format!("    | {line}")).collect();
+    last.join("\n")
 }
 
 #[cfg(test)]
