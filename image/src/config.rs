@@ -173,11 +173,7 @@ impl Default for Output {
 
 impl Default for Packages {
     fn default() -> Self {
-        Self {
-            enabled: packages::GROUPS.iter().map(|(name, _)| (*name).to_owned()).collect(),
-            extra: Vec::new(),
-            groups: packages::default_groups(),
-        }
+        Self { enabled: packages::enabled_groups(), extra: Vec::new(), groups: packages::default_groups() }
     }
 }
 
