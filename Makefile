@@ -48,6 +48,7 @@ check: tools
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 
 qemu: iso
+	$(if $(SCENARIO),,$(ROOT_CARGO) test --locked -p sino-image --test built)
 	$(ROOT_CARGO) test --locked -p sino-qemu-tests --test scenarios -- --test-threads 2 $(SCENARIO)
 
 test: check qemu

@@ -107,6 +107,7 @@ impl Cache {
         }
         let partial = with_suffix(&whole, "partial");
         remove(&partial)?;
+        remove_abandoned(&parent)?;
         if let Err(error) = make(&partial) {
             // The first error is the one to tell; what is left over is removed by the next build at the latest.
             let _ = remove(&partial);
@@ -117,6 +118,21 @@ impl Cache {
             .with_context(|| format!("renaming {} to {}", partial.display(), whole.display()))?;
         Ok(whole)
     }
+}
+
+/// Removes what interrupted builds of other things left behind; what a running build works on is locked and stays.
+fn remove_abandoned(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("reading the folder {}", folder.display()))? {
+        let path = entry.with_context(|| format!("reading the folder {}", folder.display()))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (Some((thing, _)), true) = (name.split_once('.'), name.ends_with(".partial")) else { continue };
+        let lock = folder.join(format!("{thing}.lock"));
+        let file = File::create(&lock).with_context(|| format!("creating {}", lock.display()))?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            remove(&path)?;
+        }
+    }
+    Ok(())
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -202,6 +218,21 @@ mod tests {
         assert_eq!((fs::read_to_string(&path).unwrap().as_str(), &path), ("whole", &again));
         cache.get("things", &key, true, |path| Ok(fs::write(path, "new")?)).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+    }
+
+    #[test]
+    fn what_other_interrupted_builds_left_is_removed_unless_it_is_locked() {
+        let folder = tempfile::tempdir().unwrap();
+        let things = folder.path().join("things");
+        fs::create_dir_all(things.join("dead.root.partial/deep")).unwrap();
+        fs::write(things.join("busy.partial"), "").unwrap();
+        let busy = lock(&things.join("busy.lock")).unwrap();
+        let cache = Cache::new(folder.path());
+        cache.get("things", &Key::new("thing", 1), false, |path| Ok(fs::write(path, "")?)).unwrap();
+        assert!(!things.join("dead.root.partial").exists() && things.join("busy.partial").exists());
+        drop(busy);
+        cache.get("things", &Key::new("thing", 2), false, |path| Ok(fs::write(path, "")?)).unwrap();
+        assert!(!things.join("busy.partial").exists());
     }
 
     #[test]

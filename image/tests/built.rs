@@ -1,7 +1,7 @@
 //! Builds tiny images from the cached Debian tree and looks at their bytes.
 //!
 //! Needs the tree and the stages' programs, so it is not part of a plain `cargo test`: after `make iso`, run
-//! `cargo test -p sino-image --test built -- --ignored`. Without them it fails and says what to run.
+//! `cargo test -p sino-image --test built` (make test does). Without them it fails and says what to run.
 
 use sino_boot::identity::{self, SECTOR_OFFSET, SECTOR_SIZE};
 use sino_boot::manifest::Manifest;
@@ -45,7 +45,6 @@ fn tiny(place: &Path, name: &str, faults: Faults) -> Built {
 }
 
 #[test]
-#[ignore = "needs the cached Debian tree: run it after make iso"]
 fn the_same_inputs_give_the_same_bytes() {
     let place = tempfile::tempdir().unwrap();
     let one = tiny(place.path(), "one", Faults::default());
@@ -57,7 +56,6 @@ fn the_same_inputs_give_the_same_bytes() {
 }
 
 #[test]
-#[ignore = "needs the cached Debian tree: run it after make iso"]
 fn the_medium_is_what_stage_one_and_other_computers_expect() {
     let place = tempfile::tempdir().unwrap();
     let built = tiny(place.path(), "out", Faults::default());
@@ -93,7 +91,6 @@ fn the_medium_is_what_stage_one_and_other_computers_expect() {
 }
 
 #[test]
-#[ignore = "needs the cached Debian tree: run it after make iso"]
 fn faults_change_what_they_are_meant_to() {
     let place = tempfile::tempdir().unwrap();
     let faults = Faults {

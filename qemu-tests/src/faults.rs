@@ -5,6 +5,7 @@ use anyhow::{Context, Result, ensure};
 use sino_boot::layout;
 use sino_boot::manifest::Manifest;
 use sino_image::cpio::Archive;
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -71,12 +72,11 @@ pub fn break_initramfs(initramfs: &Path, copy: &Path, manifest: &Manifest, fault
         InitramfsFault::BrokenModule(name) => {
             // The name of a module's file has '-' or '_', as its makers liked it; the table knows, and so does the kernel:
             // both are put there, and the one that is not asked for does no harm.
-            for name in [name.replace('_', "-"), name.replace('-', "_")] {
+            let spellings = BTreeSet::from([name.replace('_', "-"), name.replace('-', "_")]);
+            for spelling in spellings {
                 for ending in ["ko", "ko.xz"] {
-                    let path = format!("{}/{name}.{ending}", below_root(layout::MODULES));
-                    if over.file(&path, 0o644, "not a kernel module").is_err() {
-                        // A name without either: the second turn names the same file.
-                    }
+                    let path = format!("{}/{spelling}.{ending}", below_root(layout::MODULES));
+                    over.file(&path, 0o644, "not a kernel module")?;
                 }
             }
         }
