@@ -49,12 +49,12 @@ check: tools
 
 qemu: iso
 	$(if $(SCENARIO),,$(ROOT_CARGO) test --locked -p sino-image --test built)
-	$(ROOT_CARGO) test --locked -p sino-qemu-tests --test scenarios -- --test-threads 2 $(SCENARIO)
+	$(ROOT_CARGO) test --locked -p sino-qemu-tests --test scenarios -- $(SCENARIO)
 
 test: check qemu
 
 test-long: iso
-	$(ROOT_CARGO) test --locked -p sino-qemu-tests --test scenarios -- --test-threads 2 --ignored
+	$(if $(SUDO),$(ROOT_CARGO:cargo=SINO_TEST_LONG=1 cargo),SINO_TEST_LONG=1 cargo) test --locked -p sino-qemu-tests --test scenarios -- long-
 
 clean:
 	$(SUDO) rm -rf target
