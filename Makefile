@@ -54,7 +54,7 @@ qemu: iso
 test: check qemu
 
 test-long: iso
-	$(if $(SUDO),$(ROOT_CARGO:cargo=SINO_TEST_LONG=1 cargo),SINO_TEST_LONG=1 cargo) test --locked -p sino-qemu-tests --test scenarios -- long-
+	$(if $(SUDO),$(ROOT_CARGO:cargo=SINO_TEST_LONG=1 cargo),SINO_TEST_LONG=1 cargo) test --locked -p sino-qemu-tests --test scenarios -- real-
 
 clean:
 	$(SUDO) rm -rf target
