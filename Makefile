@@ -8,7 +8,7 @@ PROGRAMS := target/$(TARGET)/release
 # Root is needed to make the Debian tree (its files belong to root) and to keep their owners in the image.
 SUDO     := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=SINO_MIRROR,SOURCE_DATE_EPOCH,SINO_QEMU_ACCEL)
 # Cargo as root, for tests that mount; with files of its own, so that it leaves none of root's in yours.
-ROOT_CARGO := $(if $(SUDO),$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" "CARGO_TARGET_DIR=target/as-root") cargo
+ROOT_CARGO := $(if $(SUDO),$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" "CARGO_TARGET_DIR=$(CURDIR)/target/as-root") cargo
 QUIET    := $(if $(CI),--quiet)
 
 .PHONY: help demo test test-long check iso programs tools qemu clean

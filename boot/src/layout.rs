@@ -6,6 +6,8 @@ pub const BOOT_RECORD: &str = "/run/sino/boot.json";
 pub const RUN: &str = "/run/sino";
 /// Where the boot medium's file system is mounted read-only, for as long as it is in use.
 pub const MEDIUM: &str = "/run/sino/medium";
+/// Where the file system is mounted read-only that holds the medium as an ISO file.
+pub const CARRIER: &str = "/run/sino/carrier";
 /// Where a copy of the root image lies when the boot is "on ram" (a tmpfs of its own).
 pub const RAM: &str = "/run/sino/ram";
 /// Where the root image's squashfs is mounted: the overlay's lower layer.

@@ -38,6 +38,13 @@ pub const FLAGS: &[Flag] = &[
         help: "How long to wait for a device with this build before the step is reported as failed.",
     },
     Flag {
+        name: "sino.iso",
+        values: "/PATH",
+        default: "none",
+        help: "The medium is an ISO file with this path on some file system (vfat, exfat, ntfs, ext4). Also as findiso=, \
+               fromiso= and iso-scan/filename=, which multi-boot loaders pass.",
+    },
+    Flag {
         name: "sino.overlay",
         values: "SIZE[K|M|G] | PERCENT%",
         default: "50%",
@@ -97,6 +104,8 @@ pub struct Options {
     pub ram: bool,
     /// The only device to look at (`sino.medium`).
     pub medium: Option<String>,
+    /// Path of the ISO file that is the medium (`sino.iso` and its aliases).
+    pub iso: Option<String>,
     /// Seconds to wait for the medium (`sino.medium-timeout`).
     pub medium_timeout: u32,
     /// Size of the overlay's tmpfs (`sino.overlay`).
@@ -116,6 +125,7 @@ impl Default for Options {
         Self {
             ram: false,
             medium: None,
+            iso: None,
             medium_timeout: 60,
             overlay: OverlaySize::Percent(50),
             init: None,
@@ -140,7 +150,10 @@ pub fn parse(command_line: &str) -> (Options, Vec<String>) {
             None => (word.as_str(), None),
         };
         // The kernel takes '-' and '_' in a flag's name for the same; so do we.
-        let name = name.replace('_', "-");
+        let name = match name {
+            "findiso" | "fromiso" | "iso-scan/filename" => "sino.iso".to_owned(),
+            name => name.replace('_', "-"),
+        };
         if !name.starts_with("sino.") {
             continue;
         }
@@ -177,6 +190,10 @@ impl Options {
             "sino.medium" => {
                 self.medium = None;
                 self.medium = Some(value.filter(|path| path.starts_with("/dev/") && path.len() > 5)?.to_owned());
+            }
+            "sino.iso" => {
+                self.iso = None;
+                self.iso = Some(iso_path(value?)?);
             }
             "sino.medium-timeout" => {
                 self.medium_timeout = default.medium_timeout;
@@ -215,6 +232,17 @@ impl Options {
         }
         Some(())
     }
+}
+
+/// The path of an ISO file on its file system: absolute, without `..`. A device in front (`/dev/sda1/PATH`, as live-boot
+/// takes it) is left out, because the build id finds the right one.
+fn iso_path(value: &str) -> Option<String> {
+    let path = match value.strip_prefix("/dev/") {
+        Some(rest) => rest.get(rest.find('/')?..)?,
+        None => value,
+    };
+    let plain = path.split('/').skip(1).all(|part| !matches!(part, "" | "." | ".."));
+    (path.starts_with('/') && path.len() > 1 && plain).then(|| path.to_owned())
 }
 
 fn overlay_size(value: &str) -> Option<OverlaySize> {
@@ -312,13 +340,14 @@ mod tests {
     #[test]
     fn every_flag_is_read() {
         let (options, warnings) = parse(
-            "sino.ram sino.medium=/dev/sdb sino.medium-timeout=5 sino.overlay=20% sino.init=/bin/x \
+            "sino.ram sino.medium=/dev/sdb sino.iso=/iso/sino.iso sino.medium-timeout=5 sino.overlay=20% sino.init=/bin/x \
              sino.on_failure=reboot sino.break=find-medium sino.debug",
         );
         assert_eq!(warnings, Vec::<String>::new());
         let expected = Options {
             ram: true,
             medium: Some("/dev/sdb".into()),
+            iso: Some("/iso/sino.iso".into()),
             medium_timeout: 5,
             overlay: OverlaySize::Percent(20),
             init: Some("/bin/x".into()),
@@ -336,6 +365,19 @@ mod tests {
                 .iter()
                 .any(|value| Options::default().set(flag.name, Some(value)).is_some());
             assert!(known, "{}", flag.name);
+        }
+    }
+
+    #[test]
+    fn the_names_that_other_loaders_use_are_known() {
+        for word in ["findiso=/a/b.iso", "iso-scan/filename=/a/b.iso", "fromiso=/dev/sda1/a/b.iso", "sino.iso=/a/b.iso"]
+        {
+            let (options, warnings) = parse(word);
+            assert_eq!((options.iso.as_deref(), warnings.len()), (Some("/a/b.iso"), 0), "{word}");
+        }
+        for word in ["findiso=", "findiso=b.iso", "findiso=/../x", "sino.iso", "fromiso=/dev/sda1", "sino.iso=/a//b"] {
+            let (options, warnings) = parse(word);
+            assert_eq!((options.iso, warnings.len()), (None, 1), "{word}");
         }
     }
 

@@ -5,11 +5,13 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod block_device;
+pub mod carrier;
 pub mod devices;
 pub mod drivers;
 pub mod image;
 pub mod ioctl;
 pub mod kernel_fs;
+pub mod kernel_request;
 pub mod loop_device;
 pub mod medium;
 pub mod mounts;

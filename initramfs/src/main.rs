@@ -6,7 +6,7 @@ use sino_boot::options::{self, OnFailure};
 use sino_boot::record::BootRecord;
 use sino_boot::stage::Stage;
 use sino_boot::{console, layout};
-use sino_initramfs::{STEPS, boot, kernel_fs, rescue, switch_root};
+use sino_initramfs::{STEPS, boot, kernel_fs, kernel_request, rescue, switch_root};
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -14,6 +14,11 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     if !rustix::process::getpid().is_init() {
+        let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+        if let Some(name) = kernel_request::requested(&arguments) {
+            // The kernel only needs to know whether it came to something; it says itself what it lacks.
+            return if kernel_request::serve(&name).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
         eprintln!("sino-stage-one is the /init of SINO's initramfs: it runs as process 1 only, and does nothing here.");
         return ExitCode::from(2);
     }
@@ -23,6 +28,7 @@ fn main() -> ExitCode {
     if let Err(error) = mounted {
         console::say(&format!("the kernel's own file systems: {error:#}"), Level::Error);
     }
+    kernel_request::offer();
     loop {
         // Nothing that stage one meets may end process 1: that would be a kernel panic.
         let outcome = catch_unwind(AssertUnwindSafe(stage_one));
@@ -66,6 +72,7 @@ fn stage_one() {
         console::say(&format!("warning: the boot record could not be kept: {error:#}"), Level::Warn);
     }
     if let Ok(root) = result {
+        kernel_request::withdraw();
         let arguments = std::env::args_os().skip(1).collect();
         let error = switch_root::enter(&root, arguments);
         console::say(&format!("FAILED: {error:#}"), Level::Error);

@@ -4,12 +4,13 @@
 //! makes sure that the root image on it is there and as long as the manifest says.
 
 use crate::block_device::{self, BlockDevice, Content};
+use crate::carrier;
 use crate::devices::{Devices, Event};
+use crate::loop_device;
 use crate::mounts::{self, Mount};
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::MountAttrFlags;
 use sino_boot::layout;
 use sino_boot::manifest::Manifest;
 use sino_boot::options::Options;
@@ -25,6 +26,32 @@ pub struct Medium {
     pub device: BlockDevice,
     /// The root image.
     pub image: OwnedFd,
+    /// The loop device over the ISO file, when the medium is a file on [`layout::CARRIER`].
+    loop_device: Option<String>,
+}
+
+impl Medium {
+    /// Lets go of the medium: nothing of it is open or mounted afterwards.
+    ///
+    /// # Errors
+    /// Something of it is still in use.
+    pub fn release(self) -> Result<()> {
+        drop(self.image);
+        mounts::release(layout::MEDIUM)?;
+        if let Some(device) = &self.loop_device {
+            loop_device::detach(device)?;
+            mounts::release(layout::CARRIER)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a look at a device came to.
+enum Finding {
+    /// It is the medium.
+    Medium(Box<Medium>),
+    /// It is not, and this is what it is.
+    Not(String),
 }
 
 /// Waits for the medium and mounts it.
@@ -42,20 +69,17 @@ pub fn find(
     let mut seen: BTreeMap<String, String> = BTreeMap::new();
     while let Some(event) = devices.next(deadline) {
         match event {
-            Event::Block(device) => {
-                if !wanted(&device, options, manifest) {
-                    seen.insert(device.name.clone(), remark(&device, options, manifest));
-                    continue;
+            Event::Block(device) => match consider(device.clone(), options, manifest, devices) {
+                Ok(Finding::Medium(medium)) => return Ok(found(*medium, options, record)),
+                Ok(Finding::Not(remark)) => {
+                    seen.insert(device.name, remark);
                 }
-                let device = if options.medium.is_none() { narrowed(device, manifest) } else { device };
-                match open(&device, manifest, devices) {
-                    Ok(image) => return Ok(found(device, image, record)),
-                    Err(error) => {
-                        log::warn!("{device}, but it cannot be used: {error:#}");
-                        seen.insert(device.name.clone(), format!("{device}, but it cannot be used: {error:#}"));
-                    }
+                Err(error) => {
+                    let remark = format!("{device}, but it cannot be used: {error:#}");
+                    log::warn!("{remark}");
+                    seen.insert(device.name, remark);
                 }
-            }
+            },
             Event::Gone(name) => {
                 seen.remove(&name);
             }
@@ -63,43 +87,91 @@ pub fn find(
         }
     }
     let only = options.medium.as_ref().map_or_else(String::new, |path| format!(" (only {path} was asked for)"));
-    let cause = anyhow!("no device carries build {} after {} s{only}", manifest.build_id, patience.as_secs());
+    let file = options.iso.as_ref().map_or_else(String::new, |path| format!(" (nor a file {path})"));
+    let cause = anyhow!("no device carries build {} after {} s{only}{file}", manifest.build_id, patience.as_secs());
     Err(explain(cause, &seen, devices)
         .hint("plug the right stick in, then leave the shell with \"exit\"")
         .hint("sino.medium-timeout=SECONDS waits longer"))
+}
+
+/// Decides what a device is, and mounts it if it is the medium.
+fn consider(device: BlockDevice, options: &Options, manifest: &Manifest, devices: &Devices) -> Result<Finding> {
+    let asked = options.medium.as_deref().is_none_or(|path| path.strip_prefix("/dev/") == Some(&device.name));
+    if !asked {
+        let medium = options.medium.as_deref().unwrap_or_default();
+        return Ok(Finding::Not(format!("{device}: passed over, because sino.medium={medium} was given")));
+    }
+    if let Content::Volume(volume) = &device.content {
+        if volume.is_sino() && volume.set_id == manifest.build_id {
+            let device = if options.medium.is_none() { narrowed(device, manifest) } else { device };
+            let image = open(&format!("/dev/{}", device.name), manifest, devices)?;
+            return Ok(Finding::Medium(Box::new(Medium { device, image, loop_device: None })));
+        }
+        let other = if volume.is_sino() { another_release(manifest) } else { String::new() };
+        return Ok(Finding::Not(format!("{device}{other}")));
+    }
+    if let (Some(path), true) = (&options.iso, carrier::may_hold_file(&device)) {
+        return in_file(device, path, manifest, devices);
+    }
+    if carrier::may_hold_copy(&device) {
+        return as_copy(device, manifest, devices);
+    }
+    Ok(Finding::Not(device.to_string()))
+}
+
+fn another_release(manifest: &Manifest) -> String {
+    format!(", another release than this initramfs ({}, build {})", manifest.version, manifest.build_id)
+}
+
+/// The ISO as a file on the device.
+fn in_file(device: BlockDevice, path: &str, manifest: &Manifest, devices: &Devices) -> Result<Finding> {
+    let Some((volume, loop_device)) = carrier::open_file(&device, path, devices)? else {
+        return Ok(Finding::Not(format!("{device}, without a file {path}")));
+    };
+    let opened = if volume.is_sino() && volume.set_id == manifest.build_id {
+        open(&loop_device, manifest, devices)
+    } else if volume.is_sino() {
+        let other = another_release(manifest);
+        Err(anyhow!("its {path} is SINO {}, build {}{other}", volume.version(), volume.set_id))
+    } else {
+        Err(anyhow!("its {path} is {:?}, not SINO", volume.volume_id))
+    };
+    match opened {
+        Ok(image) => Ok(Finding::Medium(Box::new(Medium { device, image, loop_device: Some(loop_device) }))),
+        Err(error) => {
+            loop_device::detach(&loop_device)?;
+            mounts::release(layout::CARRIER)?;
+            Err(error)
+        }
+    }
+}
+
+/// The ISO's content as files on the device.
+fn as_copy(device: BlockDevice, manifest: &Manifest, devices: &Devices) -> Result<Finding> {
+    let Some(build) = carrier::open_copy(&device, devices)? else {
+        return Ok(Finding::Not(device.to_string()));
+    };
+    let opened = if build == manifest.build_id {
+        open_image(manifest)
+    } else {
+        Err(anyhow!("it holds the files of build {build}{}", another_release(manifest)))
+    };
+    match opened {
+        Ok(image) => Ok(Finding::Medium(Box::new(Medium { device, image, loop_device: None }))),
+        Err(error) => {
+            mounts::release(layout::MEDIUM)?;
+            Err(error)
+        }
+    }
 }
 
 /// The partition of a stick that holds the medium, when the stick as a whole looks like it, too: the kernel lets nobody
 /// mount the stick's other partitions while the whole stick is mounted. The partitions are known by the time that the
 /// kernel announces the disk.
 fn narrowed(disk: BlockDevice, manifest: &Manifest) -> BlockDevice {
+    let carries = |device: &BlockDevice| matches!(&device.content, Content::Volume(volume) if volume.is_sino() && volume.set_id == manifest.build_id);
     let partitions = block_device::partitions(&disk.name);
-    let right = partitions.iter().filter_map(|name| block_device::look(name)).find(|part| carries(part, manifest));
-    right.unwrap_or(disk)
-}
-
-fn carries(device: &BlockDevice, manifest: &Manifest) -> bool {
-    matches!(&device.content, Content::Volume(volume) if volume.is_sino() && volume.set_id == manifest.build_id)
-}
-
-fn wanted(device: &BlockDevice, options: &Options, manifest: &Manifest) -> bool {
-    let asked = options.medium.as_deref().is_none_or(|path| path.strip_prefix("/dev/") == Some(&device.name));
-    let right =
-        matches!(&device.content, Content::Volume(volume) if volume.is_sino() && volume.set_id == manifest.build_id);
-    asked && right
-}
-
-/// Why a device is not the medium.
-fn remark(device: &BlockDevice, options: &Options, manifest: &Manifest) -> String {
-    match &device.content {
-        Content::Volume(volume) if volume.is_sino() && volume.set_id != manifest.build_id => {
-            format!("{device}: another release than this initramfs ({}, build {})", manifest.version, manifest.build_id)
-        }
-        Content::Volume(volume) if volume.is_sino() => {
-            format!("{device}: passed over, because sino.medium={} was given", options.medium.as_deref().unwrap_or(""))
-        }
-        _ => device.to_string(),
-    }
+    partitions.iter().filter_map(|name| block_device::look(name)).find(carries).unwrap_or(disk)
 }
 
 fn explain(cause: anyhow::Error, seen: &BTreeMap<String, String>, devices: &Devices) -> Fault {
@@ -116,26 +188,27 @@ fn explain(cause: anyhow::Error, seen: &BTreeMap<String, String>, devices: &Devi
     fault
 }
 
-fn found(device: BlockDevice, image: OwnedFd, record: &mut BootRecord) -> Done<Medium> {
-    let detail = format!("{} {}", device.place, device.name);
+fn found(medium: Medium, options: &Options, record: &mut BootRecord) -> Done<Medium> {
+    let device = &medium.device;
+    let file = match (&medium.loop_device, &options.iso) {
+        (Some(_), Some(path)) => format!(", file {path}"),
+        _ => String::new(),
+    };
+    let detail = format!("{} {}{file}", device.place, device.name);
     record.medium = Some(record::Medium {
         device: device.name.clone(),
-        description: device.place.clone(),
+        description: format!("{}{file}", device.place),
         build_id: record.build_id.clone(),
         in_ram: false,
     });
-    done(Medium { device, image }, detail)
+    done(medium, detail)
 }
 
-/// Mounts a device that carries the right build and opens the root image on it.
-fn open(device: &BlockDevice, manifest: &Manifest, devices: &Devices) -> Result<OwnedFd> {
+/// Mounts the ISO on a block device and opens the root image on it.
+fn open(source: &str, manifest: &Manifest, devices: &Devices) -> Result<OwnedFd> {
     devices.driver("isofs")?;
-    let source = format!("/dev/{}", device.name);
-    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
-        | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    mounts::mount(&Mount { fs: "iso9660", source: &source, target: layout::MEDIUM, attributes, options: &[] })?;
+    let attributes = carrier::READ_ONLY;
+    mounts::mount(&Mount { fs: "iso9660", source, target: layout::MEDIUM, attributes, options: &[] })?;
     open_image(manifest).inspect_err(|_| {
         // The next device with this build needs the place; a mount that stays is reported by its own error.
         let _ = mounts::release(layout::MEDIUM);

@@ -70,7 +70,14 @@ pub fn read_manifest(record: &mut BootRecord) -> Result<Done<Build>, Fault> {
 fn read_build() -> anyhow::Result<Build> {
     let read = |path: &str| fs::read_to_string(path).with_context(|| format!("reading {path}"));
     let manifest = Manifest::parse(&read(layout::MANIFEST)?).with_context(|| format!("in {}", layout::MANIFEST))?;
-    let modules =
-        ModuleTable::parse(&read(layout::MODULE_TABLE)?).with_context(|| format!("in {}", layout::MODULE_TABLE))?;
-    Ok(Build { manifest, modules })
+    Ok(Build { manifest, modules: read_modules()? })
+}
+
+/// Reads the table of this initramfs's kernel modules.
+///
+/// # Errors
+/// It is missing or damaged.
+pub fn read_modules() -> anyhow::Result<ModuleTable> {
+    let text = fs::read_to_string(layout::MODULE_TABLE).with_context(|| format!("reading {}", layout::MODULE_TABLE))?;
+    ModuleTable::parse(&text).with_context(|| format!("in {}", layout::MODULE_TABLE))
 }

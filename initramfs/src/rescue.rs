@@ -67,7 +67,7 @@ fn command() -> Command {
 /// # Errors
 /// It cannot be executed.
 pub fn begin_again() -> Result<Infallible> {
-    for mount in [layout::NEW_ROOT, layout::OVERLAY, layout::LOWER, layout::RAM, layout::MEDIUM] {
+    for mount in [layout::NEW_ROOT, layout::OVERLAY, layout::LOWER, layout::RAM, layout::MEDIUM, layout::CARRIER] {
         // What was not mounted cannot be unmounted.
         let _ = mounts::release(mount);
     }

@@ -68,8 +68,7 @@ pub fn copy(
         )
     })?;
     let rate = manifest.root.size as f64 / 1e6 / began.elapsed().as_secs_f64().max(1e-3);
-    drop(medium.image);
-    mounts::release(layout::MEDIUM)?;
+    medium.release()?;
     if let Some(medium) = record.medium.as_mut() {
         medium.in_ram = true;
     }
