@@ -4,6 +4,7 @@
 //! The tiny root's init is [`payload`], which reports over a virtio-serial port ([`report`]). What can be said of an ISO
 //! without booting it is in [`iso_checks`].
 
+pub mod carriers;
 pub mod checks;
 pub mod faults;
 pub mod images;

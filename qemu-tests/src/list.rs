@@ -1,7 +1,8 @@
 //! All scenarios. A new case is a few lines here.
 
 use crate::scenario::{
-    Begin, Booted, Content, DriveSpec, Entry, Expect, Failed, FirmwareKind, Image, InitramfsFault, Plugged, Scenario,
+    Begin, Booted, Content, DriveSpec, Entry, Expect, Failed, FileSystem, FirmwareKind, Image, InitramfsFault, Plugged,
+    Scenario,
 };
 use sino_image::qemu::Bus;
 use std::time::Duration;
@@ -132,6 +133,16 @@ fn media() -> Vec<Scenario> {
         late(Plugged::InRescue),
         Expect::Recovered(absent, Booted { medium: "medium", warnings: &[] }),
     ));
+    let file = |kind| vec![drive("medium", Bus::UsbStick, Content::IsoFile(Image::Tiny, kind))];
+    let copied = vec![drive("medium", Bus::UsbStick, Content::CopiedFiles(Image::Tiny))];
+    scenarios.push(direct("iso-file-on-ext4", "findiso=/boot/iso/sino.iso", file(FileSystem::Ext4), booted(&[])));
+    scenarios.push(direct(
+        "iso-file-on-fat-on-ram",
+        "sino.ram iso-scan/filename=/boot/iso/sino.iso",
+        file(FileSystem::Fat),
+        booted(&[]),
+    ));
+    scenarios.push(direct("copied-files-on-fat", "", copied, booted(&[])));
     let broken = drive("empty", Bus::Nvme, Content::Blank(16));
     scenarios.push(Scenario {
         initramfs_fault: Some(InitramfsFault::BrokenModule("nvme")),

@@ -7,7 +7,7 @@ use crate::checks::{self, ImageFacts};
 use crate::images::{Images, Paths, target};
 use crate::report::{READ_ALL, ReadAll, Report};
 use crate::scenario::{Begin, Booted, Content, Entry, Expect, Failed, FirmwareKind, Plugged, Scenario};
-use crate::{faults, real_image};
+use crate::{carriers, faults, real_image};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use sino_boot::record::BootRecord;
@@ -261,7 +261,11 @@ fn machine(scenario: &Scenario, image: &Paths, images: &Images, folder: &Path) -
     let mut drives = Vec::new();
     for (index, spec) in (0..).zip(&scenario.drives) {
         let source = match spec.content {
-            Content::Iso(which) | Content::DamagedRoot(which) | Content::PaddedIso(which) => images.get(which)?,
+            Content::Iso(which)
+            | Content::DamagedRoot(which)
+            | Content::PaddedIso(which)
+            | Content::IsoFile(which, _)
+            | Content::CopiedFiles(which) => images.get(which)?,
             Content::Blank(_) => image.clone(),
         };
         let file = drive_file(spec.content, spec.name, &source, folder);
@@ -269,6 +273,8 @@ fn machine(scenario: &Scenario, image: &Paths, images: &Images, folder: &Path) -
             Content::Iso(_) => {}
             Content::DamagedRoot(_) => faults::damage_root(&source.iso, &file)?,
             Content::PaddedIso(_) => faults::pad(&source.iso, &file)?,
+            Content::IsoFile(_, kind) => carriers::iso_as_file(&source.iso, &file, kind)?,
+            Content::CopiedFiles(_) => carriers::content_as_files(&source.iso, &file)?,
             Content::Blank(mib) => faults::blank(&file, mib)?,
         }
         let plugged_later = spec.plugged != Plugged::FromTheBeginning;

@@ -97,8 +97,21 @@ pub enum Content {
     DamagedRoot(Image),
     /// An image's ISO, followed by zeros up to a power of two.
     PaddedIso(Image),
+    /// An image's ISO as the file [`crate::carriers::ISO_PATH`] on a file system.
+    IsoFile(Image, FileSystem),
+    /// The content of an image's ISO as files on a FAT file system.
+    CopiedFiles(Image),
     /// Zeros; so many MiB.
     Blank(u64),
+}
+
+/// A file system that holds an ISO file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileSystem {
+    /// FAT32.
+    Fat,
+    /// ext4.
+    Ext4,
 }
 
 /// When a drive is plugged in.
