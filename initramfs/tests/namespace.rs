@@ -63,18 +63,38 @@ fn isolate(place: &Path, image: &[u8]) -> Result<(), Box<dyn std::error::Error>>
     unsafe {
         rustix::thread::unshare_unsafe(UnshareFlags::NEWNS)?;
     }
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-    let root = place.join("root");
-    fs::create_dir(&root)?;
-    mount("tmpfs", &root, "tmpfs", MountFlags::empty(), None)?;
+    let place = rustix::fs::open(place, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    if mount_change("/", private) == Err(rustix::io::Errno::INVAL) {
+        // In a chroot "/" is no mount; the namespace's own root, above it, is.
+        leave_chroot(&place)?;
+        mount_change("/", private)?;
+    }
+    rustix::process::fchdir(&place)?;
+    let root = Path::new("root");
+    fs::create_dir(root)?;
+    mount("tmpfs", root, "tmpfs", MountFlags::empty(), None)?;
     for name in ["dev", "proc", "sys"] {
         fs::create_dir(root.join(name))?;
         mount_bind_recursive(format!("/{name}"), root.join(name))?;
     }
     fs::create_dir(root.join("tmp"))?;
     fs::write(root.join("root.squashfs"), image)?;
-    rustix::process::chroot(&root)?;
+    rustix::process::chroot(root)?;
     rustix::process::chdir("/")?;
+    Ok(())
+}
+
+/// Goes to the root of the mount namespace: a root below the working directory holds nobody who walks upwards.
+fn leave_chroot(below: &rustix::fd::OwnedFd) -> Result<(), Box<dyn std::error::Error>> {
+    let here = rustix::fs::open("/", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())?;
+    rustix::process::fchdir(below)?;
+    rustix::process::chroot(".")?;
+    rustix::process::fchdir(&here)?;
+    for _ in 0..64 {
+        rustix::process::chdir("..")?;
+    }
+    rustix::process::chroot(".")?;
     Ok(())
 }
 
