@@ -1,6 +1,6 @@
 //! The boot menu as one model, and its three languages: ISOLINUX, GRUB from the medium, GRUB from another stick.
 //!
-//! [`entries`] computes every flag once; [`crate::menu_isolinux`] and [`crate::menu_grub`] only write them down, so the
+//! [`menu`] computes every flag once; [`crate::menu_isolinux`] and [`crate::menu_grub`] only write them down, so the
 //! menus cannot differ in what they start. Pure.
 
 use crate::config::{Boot, SerialPort};
