@@ -249,10 +249,10 @@ fn listen(mut socket: Socket, queue: &Queue, sender: &Sender<Event>) {
 
 fn handle(event: Uevent, queue: &Queue, sender: &Sender<Event>) {
     let appeared = matches!(event.action.as_str(), "add" | "change");
-    if event.action == "add" {
-        if let Some(alias) = event.modalias {
-            queue.push(Job::Alias(alias));
-        }
+    if event.action == "add"
+        && let Some(alias) = event.modalias
+    {
+        queue.push(Job::Alias(alias));
     }
     if let (true, Some(name)) = (event.subsystem == "block", event.devname) {
         if appeared {

@@ -84,11 +84,11 @@ fn empty(old: OwnedFd) -> Result<()> {
         next += 1;
     }
     for (_, parent) in folders.iter().rev() {
-        if let Some((index, name)) = parent {
-            if let Some((parent, _)) = folders.get(*index) {
-                // A mount point cannot be removed; it holds next to nothing.
-                let _ = rustix::fs::unlinkat(parent.as_fd(), name.as_str(), AtFlags::REMOVEDIR);
-            }
+        if let Some((index, name)) = parent
+            && let Some((parent, _)) = folders.get(*index)
+        {
+            // A mount point cannot be removed; it holds next to nothing.
+            let _ = rustix::fs::unlinkat(parent.as_fd(), name.as_str(), AtFlags::REMOVEDIR);
         }
     }
     Ok(())

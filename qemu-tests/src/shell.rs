@@ -12,6 +12,9 @@ const PROMPT: &str = "sino-shell> ";
 /// Sets the prompt and a width at which no echo is broken into lines. In two pieces, so that its echo is not the prompt.
 const SET_PROMPT: &str = "stty cols 500; PS1='sino-''shell> '\r";
 
+/// What systemd says when the serial port's device did not appear in time: a prompt will never come.
+const NO_GETTY: &str = "Dependency failed for serial-getty";
+
 /// What a command did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
@@ -27,7 +30,8 @@ pub struct Output {
 /// No prompt, or the password is not accepted.
 pub fn log_in(watch: &mut Watch, user: &str, password: &str, boot_within: Duration) -> Result<()> {
     const ANSWER: Duration = Duration::from_secs(90);
-    watch.wait_for("login: ", boot_within).context("waiting for the login prompt")?;
+    let (which, _) = watch.wait_for_any(&["login: ", NO_GETTY], boot_within).context("waiting for the login prompt")?;
+    ensure!(which == 0, "there will be no login prompt: systemd says \"{NO_GETTY}...\"");
     watch.type_text(&format!("{user}\r"))?;
     watch.wait_for("assword: ", ANSWER).context("waiting for the password prompt")?;
     watch.type_text(&format!("{password}\r"))?;
