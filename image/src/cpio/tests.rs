@@ -33,7 +33,7 @@ fn parse(bytes: &[u8]) -> Vec<Read> {
         let content = (name + name_size).next_multiple_of(4);
         at = (content + size).next_multiple_of(4);
         if path == "TRAILER!!!" {
-            assert!(bytes[at..].iter().all(|&byte| byte == 0) && bytes.len() % 512 == 0);
+            assert!(bytes[at..].iter().all(|&byte| byte == 0) && bytes.len().is_multiple_of(512));
             return entries;
         }
         entries.push((path, mode, bytes[content..content + size].to_vec(), device, inode, time));
