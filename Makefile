@@ -3,6 +3,8 @@
 # Everything that is downloaded or built lies under target/. SINO_MIRROR=URL installs Debian from that archive.
 
 MAKEFLAGS += --no-print-directory
+# Debian keeps some tools where only root's PATH leads.
+export PATH := $(PATH):/usr/sbin:/sbin
 TARGET   := x86_64-unknown-linux-gnu
 PROGRAMS := target/$(TARGET)/release
 # Root is needed to make the Debian tree (its files belong to root) and to keep their owners in the image.
@@ -25,6 +27,8 @@ help:
 
 tools:
 	@image/install-tools
+	@[ "$$(id -u)" = 0 ] || command -v sudo >/dev/null || { \
+	    echo "root is needed to make the Debian tree and to test mounts: run this as root, or install sudo" >&2; exit 1; }
 	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust with rustup, then open a new shell" >&2; exit 1; }
 
 # The boot stages: static programs, because the initramfs has no libraries. The target must be named, or the flag

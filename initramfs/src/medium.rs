@@ -9,15 +9,19 @@ use crate::devices::{Devices, Event};
 use crate::loop_device;
 use crate::mounts::{self, Mount};
 use anyhow::{Context, Result, anyhow, ensure};
+use log::Level;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
-use sino_boot::layout;
 use sino_boot::manifest::Manifest;
 use sino_boot::options::Options;
 use sino_boot::record::{self, BootRecord};
 use sino_boot::stage::{Done, Fault, done};
+use sino_boot::{console, layout};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+
+/// After this time without the medium the consoles show what is waited for. The slowest sticks seen need some seconds.
+const REPORT_AFTER: Duration = Duration::from_secs(10);
 
 /// The medium, mounted on [`layout::MEDIUM`], with its root image open.
 #[derive(Debug)]
@@ -65,13 +69,27 @@ pub fn find(
     record: &mut BootRecord,
 ) -> Result<Done<Medium>, Fault> {
     let patience = Duration::from_secs(u64::from(options.medium_timeout));
-    let deadline = Instant::now() + patience;
+    let began = Instant::now();
     let mut seen: BTreeMap<String, String> = BTreeMap::new();
-    while let Some(event) = devices.next(deadline) {
+    let mut told = false;
+    loop {
+        // Until the report the wait is for the report's time, afterwards for the end.
+        let until = if told { patience } else { patience.min(REPORT_AFTER) };
+        let Some(event) = devices.next(began + until) else {
+            if told || patience <= REPORT_AFTER {
+                break;
+            }
+            told = true;
+            report_waiting(manifest, &seen, patience);
+            continue;
+        };
         match event {
             Event::Block(device) => match consider(device.clone(), options, manifest, devices) {
                 Ok(Finding::Medium(medium)) => return Ok(found(*medium, options, record)),
                 Ok(Finding::Not(remark)) => {
+                    if told && seen.get(&device.name) != Some(&remark) {
+                        console::say(&format!("find-medium: seen {remark}"), Level::Warn);
+                    }
                     seen.insert(device.name, remark);
                 }
                 Err(error) => {
@@ -92,6 +110,25 @@ pub fn find(
     Err(explain(cause, &seen, devices)
         .hint("plug the right stick in, then leave the shell with \"exit\"")
         .hint("sino.medium-timeout=SECONDS waits longer"))
+}
+
+/// Says on every console what is waited for and what there is, long before the wait ends.
+fn report_waiting(manifest: &Manifest, seen: &BTreeMap<String, String>, patience: Duration) {
+    let waited = REPORT_AFTER.as_secs();
+    let until = patience.as_secs();
+    console::say(
+        &format!(
+            "find-medium: no device carries build {} after {waited} s; waiting until {until} s",
+            manifest.build_id
+        ),
+        Level::Warn,
+    );
+    for remark in seen.values() {
+        console::say(&format!("find-medium: seen {remark}"), Level::Warn);
+    }
+    if seen.is_empty() {
+        console::say("find-medium: no block device has appeared", Level::Warn);
+    }
 }
 
 /// Decides what a device is, and mounts it if it is the medium.
