@@ -76,6 +76,16 @@ pub const FLAGS: &[Flag] = &[
     },
 ];
 
+/// Names by which multi-boot loaders pass the path of an ISO file; each means `sino.iso`.
+const ISO_ALIASES: [&str; 3] = ["findiso", "fromiso", "iso-scan/filename"];
+
+/// Whether a word of a command line is a flag of ours, known or not.
+#[must_use]
+pub fn is_ours(word: &str) -> bool {
+    let name = word.split('=').next().unwrap_or_default();
+    name.starts_with("sino.") || ISO_ALIASES.contains(&name)
+}
+
 /// What to do when a stage cannot go on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnFailure {
@@ -150,10 +160,7 @@ pub fn parse(command_line: &str) -> (Options, Vec<String>) {
             None => (word.as_str(), None),
         };
         // The kernel takes '-' and '_' in a flag's name for the same; so do we.
-        let name = match name {
-            "findiso" | "fromiso" | "iso-scan/filename" => "sino.iso".to_owned(),
-            name => name.replace('_', "-"),
-        };
+        let name = if ISO_ALIASES.contains(&name) { "sino.iso".to_owned() } else { name.replace('_', "-") };
         if !name.starts_with("sino.") {
             continue;
         }

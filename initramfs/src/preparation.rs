@@ -29,7 +29,7 @@ pub fn read_flags(record: &mut BootRecord) -> Result<Done<Options>, Fault> {
     let line = fs::read_to_string("/proc/cmdline").context("reading /proc/cmdline")?;
     line.trim_end().clone_into(&mut record.command_line);
     let (options, warnings) = options::parse(&line);
-    let given = line.split_whitespace().filter(|word| word.starts_with("sino.")).collect::<Vec<_>>();
+    let given = line.split_whitespace().filter(|word| options::is_ours(word)).collect::<Vec<_>>();
     let detail = if given.is_empty() { "no flags of ours".to_owned() } else { given.join(" ") };
     for warning in &warnings {
         log::warn!("{warning}");
