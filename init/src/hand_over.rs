@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, anyhow};
 use log::Level;
 use sino_boot::record::BootRecord;
-use sino_boot::stage::{Stage, StepError, done};
+use sino_boot::stage::{Fault, Stage, StepError, done};
 use sino_boot::{console, layout, rescue_shell};
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
@@ -31,7 +31,11 @@ pub fn boot(stage: &mut Stage) -> Result<(), StepError> {
         Ok(done((), detail))
     })?;
     stage.step("hand-over", |_| {
-        executable(layout::USERLAND_INIT)?;
+        executable(layout::USERLAND_INIT).map_err(|cause| {
+            Fault::from(cause)
+                .hint("put it right in the shell, then leave the shell with \"exit\"")
+                .hint("or boot the stick anew: what was changed in memory is gone then")
+        })?;
         Ok(done((), layout::USERLAND_INIT))
     })
 }
@@ -72,4 +76,22 @@ pub fn run(arguments: Vec<OsString>) {
         command.args(["-c", "/bin/sh", "-i"]);
         command
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_executable_file_is_handed_over_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let init = folder.path().join("init");
+        let refused = |path: &Path| format!("{:#}", executable(path.to_str().unwrap()).unwrap_err());
+        assert!(refused(&init).contains("is not in the root image"));
+        std::fs::write(&init, "x").unwrap();
+        assert!(refused(&init).contains("is not an executable file"));
+        assert!(refused(folder.path()).contains("is not an executable file"));
+        std::fs::set_permissions(&init, std::fs::Permissions::from_mode(0o755)).unwrap();
+        executable(init.to_str().unwrap()).unwrap();
+    }
 }
