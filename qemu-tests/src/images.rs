@@ -100,7 +100,8 @@ impl Images {
 fn make(image: Image) -> Result<Paths> {
     match image {
         Image::Real => {
-            let folder = target().join("sino");
+            // make iso puts it there whatever folder cargo builds the tests in.
+            let folder = workspace().join("target/sino");
             Paths::open(&folder, "")
                 .with_context(|| format!("no real image in {}; make it: make iso", folder.display()))
         }
