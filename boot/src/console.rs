@@ -37,6 +37,12 @@ pub fn say(line: &str, level: Level) {
     }
 }
 
+/// Shows a line on the screen that the next one replaces, for progress; nothing of it goes to a log or a serial line. An
+/// empty text takes it away.
+pub fn show(text: &str) {
+    write("tty0", &format!("\r\x1b[K{text}"));
+}
+
 /// Writes to one console without ever blocking on it; a console that is not there is passed over.
 fn write(name: &str, text: &str) {
     let flags = OFlags::WRONLY | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;

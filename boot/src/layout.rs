@@ -8,6 +8,19 @@ pub const RUN: &str = "/run/sino";
 pub const MEDIUM: &str = "/run/sino/medium";
 /// Where the file system is mounted read-only that holds the medium as an ISO file.
 pub const CARRIER: &str = "/run/sino/carrier";
+/// The text above the login prompt; `/etc/issue` of the image leads here.
+pub const ISSUE: &str = "/run/sino/issue";
+/// The last explanation of a failure, for the rescue shell's `report`.
+pub const REPORT: &str = "/run/sino/report";
+/// What the keeper's process number is, while it runs.
+pub const KEEPER_PID: &str = "/run/sino/keeper.pid";
+/// What executes systemd's last act from memory: it comes out of the root before that is unmounted. Source: systemd,
+/// `bootup(7)`, "exitrd".
+pub const EXIT_ROOT: &str = "/run/initramfs";
+/// The files that must stay readable when the medium is gone, in the root image; one path a line.
+pub const HELD_IN_RAM: &str = "/usr/lib/sino/held-in-ram";
+/// The name of the device-mapper device that verifies what is read of the root image.
+pub const VERITY_DEVICE: &str = "sino-root";
 /// Where a copy of the root image lies when the boot is "on ram" (a tmpfs of its own).
 pub const RAM: &str = "/run/sino/ram";
 /// Where the root image's squashfs is mounted: the overlay's lower layer.
@@ -18,6 +31,8 @@ pub const OVERLAY: &str = "/run/sino/overlay";
 pub const NEW_ROOT: &str = "/sysroot";
 /// The manifest inside the initramfs ([`crate::manifest::Manifest`]), written by the image builder.
 pub const MANIFEST: &str = "/sino/manifest.json";
+/// The manifest while the system runs, for the keeper and for people.
+pub const RUN_MANIFEST: &str = "/run/sino/manifest.json";
 /// The module table inside the initramfs ([`crate::modules::ModuleTable`]), written by the image builder.
 pub const MODULE_TABLE: &str = "/sino/modules.table";
 /// The folder inside the initramfs with one `NAME.ko` (or `NAME.ko.xz`) for each module of the table.
@@ -26,6 +41,8 @@ pub const MODULES: &str = "/sino/modules";
 pub const BUSYBOX: &str = "/sino/busybox";
 /// The root image's path on the medium.
 pub const ROOT_IMAGE: &str = "sino/root.squashfs";
+/// The BLAKE3 sums of the medium's files, in the form of b3sum(1): what `sino.check` compares with.
+pub const FILE_SUMS: &str = "sino/B3SUMS";
 /// The build id as a line of text on the medium, for people and for other systems.
 pub const BUILD_ID_FILE: &str = "sino/build-id";
 /// Stage two inside the root image: what stage one executes unless `sino.init=` says otherwise.

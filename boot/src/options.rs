@@ -21,15 +21,31 @@ pub struct Flag {
 pub const FLAGS: &[Flag] = &[
     Flag {
         name: "sino.ram",
-        values: "copy | off",
+        values: "copy | background | auto | off",
         default: "off",
-        help: "Copy the root image to RAM, verify it, and let go of the medium. Without a value: copy.",
+        help: "copy (or no value): copy the root image to RAM, verify it, and let go of the medium before the boot goes on. \
+               background: boot from the medium at once, copy while the host comes up, then let go of it. auto: copy if it \
+               fits comfortably, else run from the medium.",
+    },
+    Flag {
+        name: "sino.verify",
+        values: "on | off",
+        default: "on",
+        help: "Check every block of the root image when it is read from the medium (dm-verity). off: take the medium's bytes \
+               as they come; a damaged stick then gives wrong programs, not errors.",
+    },
+    Flag {
+        name: "sino.check",
+        values: "on | off",
+        default: "off",
+        help: "Read and verify every file of the medium before the boot goes on, and show the result. Without a value: on.",
     },
     Flag {
         name: "sino.medium",
-        values: "/dev/NAME",
+        values: "/dev/NAME | LABEL=TEXT | UUID=TEXT | PARTUUID=TEXT | removable",
         default: "any device that carries this build",
-        help: "Look for the medium on this device only.",
+        help: "Look for the medium only here. The values are those of blkid(8); removable: what hangs on USB, cards, discs, and \
+               drives whose media are removable. The build must be right in any case.",
     },
     Flag {
         name: "sino.medium-timeout",
@@ -39,16 +55,22 @@ pub const FLAGS: &[Flag] = &[
     },
     Flag {
         name: "sino.iso",
-        values: "/PATH",
+        values: "/PATH | /dev/VG/LV/PATH",
         default: "none",
-        help: "The medium is an ISO file with this path on some file system (vfat, exfat, ntfs, ext4). Also as findiso=, \
-               fromiso= and iso-scan/filename=, which multi-boot loaders pass.",
+        help: "The medium is an ISO file with this path on some file system (vfat, exfat, ntfs, ext4, xfs, btrfs), or on that of \
+               a logical volume. Also as findiso=, fromiso= and iso-scan/filename=, which multi-boot loaders pass.",
     },
     Flag {
         name: "sino.overlay",
         values: "SIZE[K|M|G] | PERCENT%",
         default: "50%",
         help: "Size of the tmpfs that takes what is written to the root, as bytes or as part of dom0's memory.",
+    },
+    Flag {
+        name: "sino.overlay-inodes",
+        values: "NUMBER (1024 or more)",
+        default: "one for each 8 KiB of sino.overlay, 16384 at least",
+        help: "How many files and folders that tmpfs takes.",
     },
     Flag {
         name: "sino.init",
@@ -60,19 +82,32 @@ pub const FLAGS: &[Flag] = &[
         name: "sino.on-failure",
         values: "shell | reboot | poweroff",
         default: "shell",
-        help: "What to do when stage one cannot go on. shell: a rescue shell on every console.",
+        help: "What to do when stage one cannot go on. shell: a rescue shell on every console, and a restart after \
+               sino.rescue-timeout unless a key is pressed. reboot, poweroff: that, after 10 s in which the reason can be read.",
+    },
+    Flag {
+        name: "sino.rescue-timeout",
+        values: "SECONDS (0 to 86400)",
+        default: "300",
+        help: "How long the rescue shell waits for a key before the machine restarts. 0: for ever.",
+    },
+    Flag {
+        name: "sino.step-timeout",
+        values: "SECONDS (5 to 86400)",
+        default: "180",
+        help: "How long a step may be without progress before it counts as failed.",
     },
     Flag {
         name: "sino.break",
-        values: "STEP",
+        values: "STEP[,STEP...] | all",
         default: "none",
-        help: "Open a rescue shell before this step (for example find-medium); leaving the shell goes on.",
+        help: "Open a rescue shell before these steps (for example find-medium); leaving the shell goes on.",
     },
     Flag {
         name: "sino.debug",
-        values: "",
+        values: "on | off",
         default: "off",
-        help: "Say in the kernel's log what is tried and found, device by device and module by module.",
+        help: "Say in the kernel's log what is tried and found, device by device and module by module. Without a value: on.",
     },
 ];
 
@@ -98,6 +133,65 @@ pub enum OnFailure {
     Poweroff,
 }
 
+/// When the root image goes to RAM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ram {
+    /// Never: the host runs from the medium.
+    #[default]
+    Off,
+    /// Before the boot goes on.
+    Copy,
+    /// While the host comes up.
+    Background,
+    /// Before the boot goes on if it fits comfortably, else never.
+    Auto,
+}
+
+/// Which devices may be the medium.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selector {
+    /// This kernel name below `/dev`, or `VG/LV`.
+    Device(String),
+    /// The file system with this label.
+    Label(String),
+    /// The file system with this UUID.
+    Uuid(String),
+    /// The partition with this UUID.
+    PartUuid(String),
+    /// Devices that can be pulled out.
+    Removable,
+}
+
+impl std::fmt::Display for Selector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Device(name) => write!(f, "/dev/{name}"),
+            Self::Label(text) => write!(f, "LABEL={text}"),
+            Self::Uuid(text) => write!(f, "UUID={text}"),
+            Self::PartUuid(text) => write!(f, "PARTUUID={text}"),
+            Self::Removable => f.write_str("removable"),
+        }
+    }
+}
+
+/// An ISO file that is the medium.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IsoFile {
+    /// The logical volume that holds the file system: volume group and volume.
+    pub volume: Option<(String, String)>,
+    /// The file's path on its file system, beginning with a slash.
+    pub path: String,
+}
+
+impl std::fmt::Display for IsoFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.volume {
+            Some((group, volume)) => write!(f, "/dev/{group}/{volume}{}", self.path),
+            None => f.write_str(&self.path),
+        }
+    }
+}
+
 /// Size of the overlay's tmpfs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverlaySize {
@@ -110,22 +204,32 @@ pub enum OverlaySize {
 /// The flags of one boot. Every field has a safe default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Copy the root image to RAM (`sino.ram`).
-    pub ram: bool,
-    /// The only device to look at (`sino.medium`).
-    pub medium: Option<String>,
-    /// Path of the ISO file that is the medium (`sino.iso` and its aliases).
-    pub iso: Option<String>,
+    /// When the root image goes to RAM (`sino.ram`).
+    pub ram: Ram,
+    /// Whether what is read from the medium is verified (`sino.verify`).
+    pub verify: bool,
+    /// Whether the whole medium is read and verified first (`sino.check`).
+    pub check: bool,
+    /// The only devices to look at (`sino.medium`).
+    pub medium: Option<Selector>,
+    /// The ISO file that is the medium (`sino.iso` and its aliases).
+    pub iso: Option<IsoFile>,
     /// Seconds to wait for the medium (`sino.medium-timeout`).
     pub medium_timeout: u32,
     /// Size of the overlay's tmpfs (`sino.overlay`).
     pub overlay: OverlaySize,
+    /// Its most files and folders (`sino.overlay-inodes`); `None`: computed from its size.
+    pub overlay_inodes: Option<u64>,
     /// What stage one executes in the new root (`sino.init`); `None` is [`crate::layout::STAGE_TWO`].
     pub init: Option<String>,
     /// What to do on failure (`sino.on-failure`).
     pub on_failure: OnFailure,
-    /// The step to stop before (`sino.break`).
-    pub break_before: Option<String>,
+    /// Seconds until the rescue shell restarts the machine, 0 for never (`sino.rescue-timeout`).
+    pub rescue_timeout: u32,
+    /// Seconds that a step may be without progress (`sino.step-timeout`).
+    pub step_timeout: u32,
+    /// The steps to stop before (`sino.break`).
+    pub break_before: Vec<String>,
     /// More detail in the log (`sino.debug`).
     pub debug: bool,
 }
@@ -133,16 +237,29 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            ram: false,
+            ram: Ram::default(),
+            verify: true,
+            check: false,
             medium: None,
             iso: None,
             medium_timeout: 60,
             overlay: OverlaySize::Percent(50),
+            overlay_inodes: None,
             init: None,
             on_failure: OnFailure::default(),
-            break_before: None,
+            rescue_timeout: 300,
+            step_timeout: 180,
+            break_before: Vec::new(),
             debug: false,
         }
+    }
+}
+
+impl Options {
+    /// Whether to stop before this step.
+    #[must_use]
+    pub fn breaks_before(&self, step: &str) -> bool {
+        self.break_before.iter().any(|wanted| wanted == step || wanted == "all")
     }
 }
 
@@ -189,18 +306,28 @@ impl Options {
             "sino.ram" => {
                 self.ram = default.ram;
                 self.ram = match value {
-                    None | Some("copy" | "on" | "1") => true,
-                    Some("off" | "0") => false,
+                    None | Some("copy" | "on" | "1") => Ram::Copy,
+                    Some("background") => Ram::Background,
+                    Some("auto") => Ram::Auto,
+                    Some("off" | "0") => Ram::Off,
                     Some(_) => return None,
                 };
             }
+            "sino.verify" => {
+                self.verify = default.verify;
+                self.verify = switch(value)?;
+            }
+            "sino.check" => {
+                self.check = default.check;
+                self.check = switch(value)?;
+            }
             "sino.medium" => {
                 self.medium = None;
-                self.medium = Some(value.filter(|path| path.starts_with("/dev/") && path.len() > 5)?.to_owned());
+                self.medium = Some(selector(value?)?);
             }
             "sino.iso" => {
                 self.iso = None;
-                self.iso = Some(iso_path(value?)?);
+                self.iso = Some(iso_file(value?)?);
             }
             "sino.medium-timeout" => {
                 self.medium_timeout = default.medium_timeout;
@@ -209,6 +336,10 @@ impl Options {
             "sino.overlay" => {
                 self.overlay = default.overlay;
                 self.overlay = overlay_size(value?)?;
+            }
+            "sino.overlay-inodes" => {
+                self.overlay_inodes = None;
+                self.overlay_inodes = Some(value?.parse().ok().filter(|number| *number >= 1024)?);
             }
             "sino.init" => {
                 self.init = None;
@@ -223,17 +354,25 @@ impl Options {
                     _ => return None,
                 };
             }
+            "sino.rescue-timeout" => {
+                self.rescue_timeout = default.rescue_timeout;
+                self.rescue_timeout = value?.parse().ok().filter(|seconds| (0..=86_400).contains(seconds))?;
+            }
+            "sino.step-timeout" => {
+                self.step_timeout = default.step_timeout;
+                self.step_timeout = value?.parse().ok().filter(|seconds| (5..=86_400).contains(seconds))?;
+            }
             "sino.break" => {
-                self.break_before = None;
-                self.break_before = Some(value.filter(|step| !step.is_empty())?.to_owned());
+                self.break_before.clear();
+                let steps: Vec<String> = value?.split(',').map(str::to_owned).collect();
+                let plain = |step: &String| {
+                    !step.is_empty() && step.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+                };
+                self.break_before = Some(steps).filter(|steps| steps.iter().all(plain))?;
             }
             "sino.debug" => {
                 self.debug = false;
-                self.debug = match value {
-                    None | Some("1" | "on") => true,
-                    Some("0" | "off") => false,
-                    Some(_) => return None,
-                };
+                self.debug = switch(value)?;
             }
             _ => return None,
         }
@@ -241,15 +380,78 @@ impl Options {
     }
 }
 
-/// The path of an ISO file on its file system: absolute, without `..`. A device in front (`/dev/sda1/PATH`, as live-boot
-/// takes it) is left out, because the build id finds the right one.
-fn iso_path(value: &str) -> Option<String> {
-    let path = match value.strip_prefix("/dev/") {
-        Some(rest) => rest.get(rest.find('/')?..)?,
-        None => value,
+/// A flag that is on or off; without a value it is on.
+fn switch(value: Option<&str>) -> Option<bool> {
+    match value {
+        None | Some("on" | "1") => Some(true),
+        Some("off" | "0") => Some(false),
+        Some(_) => None,
+    }
+}
+
+fn selector(value: &str) -> Option<Selector> {
+    type Tag = (&'static str, &'static str, fn(String) -> Selector);
+    if value == "removable" {
+        return Some(Selector::Removable);
+    }
+    let tags: [Tag; 3] = [
+        ("LABEL=", "/dev/disk/by-label/", Selector::Label),
+        ("UUID=", "/dev/disk/by-uuid/", Selector::Uuid),
+        ("PARTUUID=", "/dev/disk/by-partuuid/", Selector::PartUuid),
+    ];
+    for (tag, link, make) in tags {
+        if let Some(text) = value.strip_prefix(tag).or_else(|| value.strip_prefix(link)) {
+            return (!text.is_empty()).then(|| make(text.to_owned()));
+        }
+    }
+    let name = value.strip_prefix("/dev/")?;
+    plain(name).then(|| Selector::Device(name.to_owned()))
+}
+
+/// Whether a path without its first slash stays where it is.
+fn plain(path: &str) -> bool {
+    path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+/// An ISO file: its absolute path, without `..`. With a logical volume in front (`/dev/VG/LV/PATH`) only that volume is
+/// looked at; another device in front (`/dev/sda1/PATH`, as live-boot takes it) is left out, because the build id finds the
+/// right one and kernel names change.
+fn iso_file(value: &str) -> Option<IsoFile> {
+    let path = value.strip_prefix('/').filter(|path| plain(path))?;
+    let Some(rest) = path.strip_prefix("dev/") else {
+        return Some(IsoFile { volume: None, path: value.to_owned() });
     };
-    let plain = path.split('/').skip(1).all(|part| !matches!(part, "" | "." | ".."));
-    (path.starts_with('/') && path.len() > 1 && plain).then(|| path.to_owned())
+    let (first, after) = rest.split_once('/')?;
+    if is_disk_name(first) {
+        return Some(IsoFile { volume: None, path: format!("/{after}") });
+    }
+    let (volume, file) = if first == "mapper" {
+        // VG-LV, in which a hyphen of a name is doubled.
+        let (name, file) = after.split_once('/')?;
+        let at = name.match_indices('-').map(|(at, _)| at).find(|at| {
+            let hyphen = |index: Option<usize>| index.and_then(|index| name.as_bytes().get(index)) == Some(&b'-');
+            !hyphen(Some(at + 1)) && !hyphen(at.checked_sub(1))
+        })?;
+        let (group, volume) = (name.get(..at)?, name.get(at + 1..)?);
+        ((group.replace("--", "-"), volume.replace("--", "-")), file)
+    } else {
+        let (volume, file) = after.split_once('/')?;
+        ((first.to_owned(), volume.to_owned()), file)
+    };
+    (!volume.0.is_empty() && !volume.1.is_empty()).then(|| IsoFile { volume: Some(volume), path: format!("/{file}") })
+}
+
+/// Whether a name is one that the kernel gives to disks and their partitions, such as `sda1`, `nvme0n1p2` or `sr0`.
+fn is_disk_name(name: &str) -> bool {
+    let lettered = ["sd", "hd", "vd", "xvd"].iter().filter_map(|prefix| name.strip_prefix(prefix)).any(|rest| {
+        let letters = rest.trim_end_matches(|c: char| c.is_ascii_digit());
+        !letters.is_empty() && letters.bytes().all(|byte| byte.is_ascii_lowercase())
+    });
+    let numbered = ["sr", "nvme", "mmcblk"].iter().filter_map(|prefix| name.strip_prefix(prefix)).any(|rest| {
+        let parts = |c: char| c.is_ascii_digit() || matches!(c, 'n' | 'p');
+        rest.starts_with(|c: char| c.is_ascii_digit()) && rest.chars().all(parts)
+    });
+    lettered || numbered
 }
 
 fn overlay_size(value: &str) -> Option<OverlaySize> {
@@ -339,7 +541,7 @@ mod tests {
     #[test]
     fn the_last_value_wins_and_what_follows_the_dashes_is_not_read() {
         let (options, warnings) = parse("sino.ram sino.ram=off sino.overlay=10% sino.overlay=300M -- sino.debug");
-        assert!(!options.ram && !options.debug);
+        assert!(options.ram == Ram::Off && !options.debug);
         assert_eq!(options.overlay, OverlaySize::Bytes(300 << 20));
         assert!(warnings.is_empty());
     }
@@ -347,28 +549,53 @@ mod tests {
     #[test]
     fn every_flag_is_read() {
         let (options, warnings) = parse(
-            "sino.ram sino.medium=/dev/sdb sino.iso=/iso/sino.iso sino.medium-timeout=5 sino.overlay=20% sino.init=/bin/x \
-             sino.on_failure=reboot sino.break=find-medium sino.debug",
+            "sino.ram=background sino.medium=/dev/sdb sino.iso=/iso/sino.iso sino.medium-timeout=5 sino.overlay=20% \
+             sino.overlay-inodes=2000 sino.init=/bin/x sino.on_failure=reboot sino.rescue-timeout=0 sino.step-timeout=9 \
+             sino.break=find-medium,check-root sino.debug sino.verify=off sino.check",
         );
         assert_eq!(warnings, Vec::<String>::new());
         let expected = Options {
-            ram: true,
-            medium: Some("/dev/sdb".into()),
-            iso: Some("/iso/sino.iso".into()),
+            ram: Ram::Background,
+            verify: false,
+            check: true,
+            medium: Some(Selector::Device("sdb".into())),
+            iso: Some(IsoFile { volume: None, path: "/iso/sino.iso".into() }),
             medium_timeout: 5,
             overlay: OverlaySize::Percent(20),
+            overlay_inodes: Some(2000),
             init: Some("/bin/x".into()),
             on_failure: OnFailure::Reboot,
-            break_before: Some("find-medium".into()),
+            rescue_timeout: 0,
+            step_timeout: 9,
+            break_before: vec!["find-medium".into(), "check-root".into()],
             debug: true,
         };
+        assert!(options.breaks_before("check-root") && !options.breaks_before("copy-to-ram"));
+        assert!(parse("sino.break=all").0.breaks_before("copy-to-ram"));
         assert_eq!(options, expected);
+    }
+
+    #[test]
+    fn a_medium_is_named_as_blkid_names_it() {
+        for (word, selector) in [
+            ("/dev/disk/by-label/SINO", Selector::Label("SINO".into())),
+            ("LABEL=SINO", Selector::Label("SINO".into())),
+            ("UUID=2026-11-23-08-00-00-00", Selector::Uuid("2026-11-23-08-00-00-00".into())),
+            ("PARTUUID=0a1b-01", Selector::PartUuid("0a1b-01".into())),
+            ("removable", Selector::Removable),
+            ("/dev/xvg/iso", Selector::Device("xvg/iso".into())),
+        ] {
+            assert_eq!(parse(&format!("sino.medium={word}")).0.medium, Some(selector), "{word}");
+        }
+        for word in ["sdb", "LABEL=", "/dev/", "/dev/../x", ""] {
+            assert_eq!(parse(&format!("sino.medium={word}")).1.len(), 1, "{word}");
+        }
     }
 
     #[test]
     fn every_documented_flag_is_one_that_set_knows() {
         for flag in FLAGS {
-            let known = ["copy", "/dev/x", "5", "5%", "/x", "shell", "1"]
+            let known = ["copy", "/dev/x", "5", "5000", "5%", "/x", "shell", "1", "find-medium"]
                 .iter()
                 .any(|value| Options::default().set(flag.name, Some(value)).is_some());
             assert!(known, "{}", flag.name);
@@ -380,9 +607,27 @@ mod tests {
         for word in ["findiso=/a/b.iso", "iso-scan/filename=/a/b.iso", "fromiso=/dev/sda1/a/b.iso", "sino.iso=/a/b.iso"]
         {
             let (options, warnings) = parse(word);
-            assert_eq!((options.iso.as_deref(), warnings.len()), (Some("/a/b.iso"), 0), "{word}");
+            let expected = IsoFile { volume: None, path: "/a/b.iso".into() };
+            assert_eq!((options.iso, warnings.len()), (Some(expected), 0), "{word}");
         }
-        for word in ["findiso=", "findiso=b.iso", "findiso=/../x", "sino.iso", "fromiso=/dev/sda1", "sino.iso=/a//b"] {
+        let volume = |group: &str| Some((group.to_owned(), "xvol".to_owned()));
+        for (word, volume) in [
+            ("fromiso=/dev/xvg/xvol/iso/x.iso", volume("xvg")),
+            ("findiso=/dev/mapper/x--vg-xvol/iso/x.iso", volume("x-vg")),
+            ("findiso=/dev/nvme0n1p3/iso/x.iso", None),
+            ("findiso=/dev/srv1/xvol/iso/x.iso", volume("srv1")),
+        ] {
+            assert_eq!(parse(word).0.iso, Some(IsoFile { volume, path: "/iso/x.iso".into() }), "{word}");
+        }
+        for word in [
+            "findiso=",
+            "findiso=b.iso",
+            "findiso=/../x",
+            "sino.iso",
+            "fromiso=/dev/sda1",
+            "sino.iso=/a//b",
+            "sino.iso=/dev/xvg/x",
+        ] {
             let (options, warnings) = parse(word);
             assert_eq!((options.iso, warnings.len()), (None, 1), "{word}");
         }

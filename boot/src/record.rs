@@ -1,6 +1,7 @@
 //! The record of a boot: the same facts as on the console, as JSON in [`crate::layout::BOOT_RECORD`].
 
 use anyhow::{Context, Result};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -36,8 +37,41 @@ pub struct Medium {
     pub description: String,
     /// Build id that the medium carries.
     pub build_id: String,
-    /// Whether the root image lies in RAM and the medium may be removed.
+    /// Whether the root image lies in RAM.
     pub in_ram: bool,
+    /// Whether the medium may be removed: nothing of it is mounted or open.
+    pub may_be_removed: bool,
+    /// What makes sure that the root image's bytes are those that were built.
+    pub verified: Verified,
+    /// How a copy in the background goes; `None` when there is none.
+    pub copy: Option<Copy>,
+    /// What went wrong with the medium after the boot: it was pulled too early, or its bytes are damaged.
+    pub trouble: Option<String>,
+}
+
+/// What makes sure that the root image's bytes are those that were built.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verified {
+    /// Nothing: `sino.verify=off`.
+    #[default]
+    No,
+    /// Every block is checked when it is read.
+    DmVerity,
+    /// All of it was checked when it was copied to RAM.
+    Blake3,
+}
+
+/// A copy to RAM in the background.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Copy {
+    /// Bytes that are copied and verified.
+    pub done: u64,
+    /// Bytes of the root image.
+    pub total: u64,
+    /// Whether it ended without success.
+    pub failed: bool,
 }
 
 /// How a step ended.
@@ -77,6 +111,25 @@ impl BootRecord {
     pub fn load(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         serde_json::from_str(&text).with_context(|| format!("{} is not a boot record", path.display()))
+    }
+
+    /// Changes the record on the disk: reads it, lets `change` have it, writes it, and lets no other program do so
+    /// meanwhile. A record that is not there begins empty.
+    ///
+    /// # Errors
+    /// The file cannot be locked, read or written.
+    pub fn update(path: &Path, change: impl FnOnce(&mut Self)) -> Result<Self> {
+        let lock = path.with_extension("lock");
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&lock, flags, Mode::RUSR | Mode::WUSR)
+            .with_context(|| format!("opening {}", lock.display()))?;
+        // The lock goes with the file descriptor.
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)
+            .with_context(|| format!("locking {}", lock.display()))?;
+        let mut record = if path.exists() { Self::load(path)? } else { Self::default() };
+        change(&mut record);
+        record.save(path)?;
+        Ok(record)
     }
 
     /// Writes the record, whole or not at all (a new file that is renamed over the old one).
@@ -124,6 +177,9 @@ mod tests {
         assert_eq!(BootRecord::load(&path).unwrap(), record);
         std::fs::write(&path, "{\"format\": 1}").unwrap();
         assert_eq!(BootRecord::load(&path).unwrap().steps, []);
+        let updated = BootRecord::update(&path, |record| record.warnings.push("w".into())).unwrap();
+        assert_eq!(BootRecord::load(&path).unwrap(), updated);
+        std::fs::remove_file(path.with_extension("lock")).unwrap();
         std::fs::write(&path, "{").unwrap();
         assert!(format!("{:#}", BootRecord::load(&path).unwrap_err()).contains("line 1"));
         std::fs::remove_file(&path).unwrap();

@@ -1,6 +1,11 @@
 //! The narration of a stage: each step on one line, timed, recorded, and explained when it fails.
 
 use crate::record::{BootRecord, Outcome, StepRecord, now_us};
+use crate::watchdog::{Hung, Watchdog};
+use anyhow::anyhow;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
 
 /// What a step hands on: its value, and what the console says of it.
 #[derive(Debug)]
@@ -58,6 +63,62 @@ impl Fault {
     }
 }
 
+/// Where the last panic of this process was.
+static LAST_PANIC: Mutex<Option<String>> = Mutex::new(None);
+
+/// Keeps the place of each panic for the explanation that follows it. For the `main` of a stage.
+pub fn note_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(|place| format!("{}:{}", place.file(), place.line())).unwrap_or_default();
+        log::error!("panic at {place}: {}", message(panic.payload()));
+        *LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+    }));
+}
+
+/// What a panic says.
+#[must_use]
+pub fn message(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
+}
+
+/// A panic as a fault.
+fn defect(panic: &(dyn Any + Send)) -> Fault {
+    let place = LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    Fault::from(anyhow!("a defect of SINO's own: {}", message(panic)))
+        .seen(place.unwrap_or_else(|| "no place".to_owned()))
+        .hint("report this block to the makers of SINO; another release of the stick may do without the defect")
+}
+
+/// The explanation of a step that was given up because it hung.
+#[must_use]
+pub fn hung(hung: &Hung, limit: std::time::Duration) -> StepError {
+    let read = |name: &str| {
+        let path = format!("/proc/self/task/{}/{name}", hung.thread);
+        std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
+    };
+    let mut fault = Fault::from(anyhow!("no progress for {} s: the step hangs", limit.as_secs()));
+    let place = read("wchan");
+    if place.len() > 1 {
+        fault = fault.seen(format!("the kernel waits in {place}"));
+    }
+    for line in read("stack").lines().take(6) {
+        fault = fault.seen(line.trim());
+    }
+    StepError {
+        number: hung.number,
+        total: hung.total,
+        step: hung.step.clone(),
+        duration_us: u64::try_from(hung.began.elapsed().as_micros()).unwrap_or(u64::MAX),
+        fault: fault
+            .hint("a device that does not answer: pull the stick and take another port or another stick")
+            .hint("sino.step-timeout=SECONDS waits longer"),
+    }
+}
+
 /// A step that failed. [`StepError::block`] is the text for the console.
 #[derive(Debug)]
 pub struct StepError {
@@ -112,6 +173,7 @@ pub struct Stage {
     next: usize,
     narrator: Narrator,
     before: Option<Hook>,
+    watchdog: Option<Watchdog>,
     /// What is known of this boot so far.
     pub record: BootRecord,
 }
@@ -120,7 +182,7 @@ impl Stage {
     /// A stage of `total` steps that adds to `record`.
     #[must_use]
     pub fn new(name: &'static str, total: usize, record: BootRecord, narrator: Narrator) -> Self {
-        Self { name, total, next: 1, narrator, before: None, record }
+        Self { name, total, next: 1, narrator, before: None, watchdog: None, record }
     }
 
     /// Calls `hook` with each step's name before the step begins (for `sino.break`).
@@ -128,7 +190,18 @@ impl Stage {
         self.before = Some(hook);
     }
 
-    /// Runs one step.
+    /// Has each step watched. Without a watchdog a step may hang for ever.
+    pub fn watch(&mut self, watchdog: Watchdog) {
+        self.watchdog = Some(watchdog);
+    }
+
+    /// The watchdog, for steps that have to tell it of their progress.
+    #[must_use]
+    pub fn watchdog(&self) -> Option<Watchdog> {
+        self.watchdog.clone()
+    }
+
+    /// Runs one step. A panic in it is a fault like any other.
     ///
     /// # Errors
     /// The step's own fault, with its name, number and duration.
@@ -143,7 +216,14 @@ impl Stage {
         let number = self.next;
         self.next += 1;
         let start_us = now_us();
-        let result = work(&mut self.record);
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.begin(number, self.total, name);
+        }
+        let result = catch_unwind(AssertUnwindSafe(|| work(&mut self.record)))
+            .unwrap_or_else(|panic| Err(defect(panic.as_ref())));
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.end();
+        }
         let duration_us = now_us().saturating_sub(start_us);
         let mut entry = StepRecord {
             stage: self.name.to_owned(),
@@ -241,6 +321,15 @@ mod tests {
             ["  cause:  looking: no medium", "  seen:   sda", "          sdb", "  try:    plug it in"]
         );
         assert_eq!(stage.record.steps[0].outcome, Outcome::Failed);
+    }
+
+    #[test]
+    fn a_panic_is_explained_like_any_other_failure() {
+        let (mut stage, lines) = stage();
+        let error = stage.step("copy-to-ram", |_| -> Result<Done<()>, Fault> { panic!("number {}", 7) }).unwrap_err();
+        assert!(error.to_string().contains("a defect of SINO's own: number 7"), "{error}");
+        assert!(lines.borrow()[0].contains("copy-to-ram FAILED after "), "{:?}", lines.borrow());
+        assert!(lines.borrow().iter().any(|line| line.contains("try:")), "{:?}", lines.borrow());
     }
 
     #[test]
