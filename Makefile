@@ -48,7 +48,7 @@ check: tools
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo test --locked --workspace
-	$(ROOT_CARGO) test --locked -p sino-initramfs --test namespace
+	$(ROOT_CARGO) test --locked -p sino-initramfs --test namespace --test lvm_oracle
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 
 qemu: iso

@@ -2,14 +2,17 @@
 
 use anyhow::{Context, Result, anyhow};
 use log::Level;
+use sino_boot::options;
 use sino_boot::record::BootRecord;
+use sino_boot::rescue_shell::{Countdown, Left};
 use sino_boot::stage::{Fault, Stage, StepError, done};
-use sino_boot::{console, layout, rescue_shell};
+use sino_boot::{console, issue, layout, rescue_shell};
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 /// The number of steps in [`boot`].
 pub const STEPS: usize = 2;
@@ -21,14 +24,8 @@ pub const STEPS: usize = 2;
 pub fn boot(stage: &mut Stage) -> Result<(), StepError> {
     stage.step("take-over", |record| {
         let medium = record.medium.as_ref();
-        let detail = match medium {
-            Some(medium) if medium.in_ram => format!("build {}, in RAM: the stick may be removed", record.build_id),
-            Some(medium) => {
-                format!("build {} on {} {}: leave it plugged in", record.build_id, medium.description, medium.device)
-            }
-            None => "no record of stage one was found".to_owned(),
-        };
-        Ok(done((), detail))
+        let place = medium.map_or_else(|| "no record of stage one was found".to_owned(), issue::place);
+        Ok(done((), format!("build {}. {place}", record.build_id)))
     })?;
     stage.step("hand-over", |_| {
         executable(layout::USERLAND_INIT).map_err(|cause| {
@@ -59,23 +56,39 @@ pub fn run(arguments: Vec<OsString>) {
     };
     let narrator =
         Box::new(|line: &str, failed: bool| console::say(line, if failed { Level::Error } else { Level::Info }));
+    let (steps, warnings) = (record.steps.len(), record.warnings.len());
     let mut stage = Stage::new("stage-two", STEPS, record, narrator);
     if let Some(missing) = missing {
         stage.warn(&missing);
     }
     let result = boot(&mut stage);
-    if let Err(error) = stage.record.save(path) {
+    // The keeper writes to the record, too: only what is new is added.
+    let saved = BootRecord::update(path, |record| {
+        record.steps.extend(stage.record.steps.iter().skip(steps).cloned());
+        record.warnings.extend(stage.record.warnings.iter().skip(warnings).cloned());
+    });
+    if let Err(error) = saved {
         console::say(&format!("warning: the boot record could not be kept: {error:#}"), Level::Warn);
     }
     if result.is_ok() {
         let error = Command::new(layout::USERLAND_INIT).args(arguments).exec();
         console::say(&format!("FAILED: executing {}: {error}", layout::USERLAND_INIT), Level::Error);
     }
-    rescue_shell::open("exit tries the hand-over again", &|| {
+    let shell = || {
         let mut command = Command::new("setsid");
         command.args(["-c", "/bin/sh", "-i"]);
         command
-    });
+    };
+    let options = options::parse(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default()).0;
+    let limit = Duration::from_secs(u64::from(options.rescue_timeout));
+    let countdown = (!limit.is_zero()).then_some(Countdown { limit, then: "the machine restarts" });
+    if rescue_shell::open("exit tries the hand-over again", &shell, countdown, None) == Left::TimeUp {
+        console::say("restarting, because nobody pressed a key", Level::Error);
+        rustix::fs::sync();
+        if let Err(error) = rustix::system::reboot(rustix::system::RebootCommand::Restart) {
+            console::say(&format!("the kernel refuses: {error}"), Level::Error);
+        }
+    }
 }
 
 #[cfg(test)]

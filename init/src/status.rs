@@ -1,5 +1,6 @@
 //! `sino status`: the record of this boot for people.
 
+use sino_boot::issue;
 use sino_boot::record::{BootRecord, Outcome};
 use std::fmt::Write as _;
 
@@ -9,10 +10,7 @@ pub fn render(record: &BootRecord) -> String {
     let mut text = format!("SINO {}, build {}, kernel {}\n", record.version, record.build_id, record.kernel_release);
     // Writing to a String cannot fail.
     let _ = match &record.medium {
-        Some(medium) if medium.in_ram => {
-            writeln!(text, "runs in RAM; the medium ({} {}) may be removed", medium.description, medium.device)
-        }
-        Some(medium) => writeln!(text, "runs from {} {}; leave it plugged in", medium.description, medium.device),
+        Some(medium) => writeln!(text, "{}", issue::place(medium)),
         None => writeln!(text, "the medium is not known: stage one left no record"),
     };
     let mut stage = "";
@@ -54,7 +52,8 @@ mod tests {
             outcome: Outcome::Done,
             detail: "usb 1-2 sdb".into(),
         };
-        let medium = Medium { device: "sdb".into(), description: "usb 1-2".into(), in_ram: true, ..Medium::default() };
+        let medium =
+            Medium { device: "sdb".into(), description: "usb 1-2".into(), may_be_removed: true, ..Medium::default() };
         let mut record =
             BootRecord { version: "0.1.0".into(), build_id: "b1".into(), steps: vec![step], ..BootRecord::default() };
         record.medium = Some(medium);
@@ -63,7 +62,7 @@ mod tests {
         for part in ["SINO 0.1.0, build b1", "may be removed", "1.500 s", "find-medium", "flag sino.x"] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        record.medium.as_mut().unwrap().in_ram = false;
-        assert!(render(&record).contains("leave it plugged in"));
+        record.medium.as_mut().unwrap().may_be_removed = false;
+        assert!(render(&record).contains("DO NOT REMOVE"));
     }
 }

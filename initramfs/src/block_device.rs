@@ -1,12 +1,14 @@
 //! What a block device is: where it hangs, how large it is, and what its first sectors say.
 //!
-//! Reads /sys and at most 36 KiB of the device; writes nothing, mounts nothing.
+//! Reads /sys and at most some hundred KiB of the device; writes nothing to it, mounts nothing.
 
-use crate::ioctl;
+use crate::superblock::{self, Superblock};
+use crate::{ioctl, partition_table};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use sino_boot::identity::{self, Volume};
-use std::fmt;
+use sino_boot::layout;
+use std::fmt::{self, Write as _};
 use std::fs;
 
 /// What was found out about a device.
@@ -14,12 +16,20 @@ use std::fs;
 pub struct BlockDevice {
     /// Kernel name, for example `sdb1`.
     pub name: String,
+    /// Kernel name of the disk that it is a partition of; its own name otherwise.
+    pub disk: String,
     /// Bus, place and model for people, for example `usb 1-2 "SanDisk Ultra"`.
     pub place: String,
+    /// Sorts devices by where they hang: the same on every boot, whichever is found first.
+    pub order: String,
     /// Length in bytes.
     pub size: u64,
+    /// Whether it can be pulled out: USB, cards, discs, and what says so of itself.
+    pub removable: bool,
     /// What it holds.
     pub content: Content,
+    /// The superblock that was recognised, with label and UUID.
+    pub superblock: Option<Superblock>,
 }
 
 /// What a device's first sectors say.
@@ -27,7 +37,7 @@ pub struct BlockDevice {
 pub enum Content {
     /// An ISO 9660 volume.
     Volume(Volume),
-    /// Something else that is known by its signature.
+    /// Something else that is known by its superblock.
     Other(&'static str),
     /// Nothing that is known.
     Unknown,
@@ -41,50 +51,111 @@ impl fmt::Display for BlockDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.content == Content::NoMedium {
             // The drive's last known size would only mislead.
-            return write!(f, "{} ({}): no disc", self.name, self.place);
+            return write!(f, "{} ({}): no medium in it", self.name, self.place);
         }
         write!(f, "{} ({}, {} MiB): ", self.name, self.place, self.size >> 20)?;
         match &self.content {
             Content::Volume(volume) if volume.is_sino() => {
-                write!(f, "SINO {}, build {}", volume.version(), volume.set_id)
+                return write!(f, "SINO {}, build {}", volume.version(), volume.set_id);
             }
-            Content::Volume(volume) => write!(f, "iso9660 {:?}", volume.volume_id),
-            Content::Other(what) => f.write_str(what),
-            Content::Unknown => f.write_str("nothing that is known"),
-            Content::NoMedium => f.write_str("no disc"),
-            Content::Unreadable(why) => write!(f, "cannot be read: {why}"),
+            Content::Volume(_) => f.write_str("iso9660")?,
+            Content::Other(what) => f.write_str(what)?,
+            Content::Unknown => f.write_str("nothing that is known")?,
+            Content::NoMedium => {}
+            Content::Unreadable(why) => write!(f, "cannot be read: {why}")?,
+        }
+        match &self.superblock {
+            Some(superblock) if !superblock.label.is_empty() => write!(f, " {:?}", superblock.label),
+            _ => Ok(()),
         }
     }
 }
 
-/// Looks at a device by its kernel name. `None` for what cannot be a medium (loop, RAM and device-mapper devices) and
-/// for what is gone again.
+impl BlockDevice {
+    /// Whether the kernel still has it.
+    #[must_use]
+    pub fn is_present(&self) -> bool {
+        is_present(&self.name)
+    }
+
+    /// The UUID of the partition that it is, if it is one.
+    #[must_use]
+    pub fn part_uuid(&self) -> Option<String> {
+        let number = attribute(&format!("{}/partition", sys(&self.name)))?.parse().ok()?;
+        let sector = attribute(&format!("{}/queue/logical_block_size", sys(&self.disk)))?.parse().ok()?;
+        let disk = open(&self.disk).ok()?;
+        partition_table::part_uuid(&read(&disk, 0, partition_table::HEAD).ok()?, sector, number)
+    }
+}
+
+/// Whether the kernel has a block device of this name.
+#[must_use]
+pub fn is_present(name: &str) -> bool {
+    fs::metadata(sys(name)).is_ok()
+}
+
+/// A device's folder in /sys; a '/' in a kernel name is a '!' there.
+fn sys(name: &str) -> String {
+    format!("/sys/class/block/{}", name.replace('/', "!"))
+}
+
+/// Looks at a device by its kernel name. `None` for what cannot be a medium (loop, RAM and RAID devices, and our own
+/// verified root image) and for what is gone again.
 #[must_use]
 pub fn look(name: &str) -> Option<BlockDevice> {
-    let virtual_device = ["loop", "ram", "zram", "dm-", "md", "nbd", "fd"]
+    let virtual_device = ["loop", "ram", "zram", "md", "nbd", "fd"]
         .iter()
         .any(|prefix| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())));
     if virtual_device {
         return None;
     }
-    // A '/' in a kernel name is a '!' in /sys.
-    let sys = format!("/sys/class/block/{}", name.replace('/', "!"));
-    let real = fs::canonicalize(&sys).ok()?;
-    let size = attribute(&format!("{sys}/size"))?.parse::<u64>().ok()?.saturating_mul(512);
-    if name.starts_with("sr") {
-        // A drive without a disc must report the disc that comes later: ask it every 2 s. Source: kernel
-        // Documentation/ABI/stable/sysfs-block. A drive that refuses only costs the late disc.
-        let _ = fs::write(format!("{sys}/events_poll_msecs"), "2000");
+    let sys = sys(name);
+    let mapped = attribute(&format!("{sys}/dm/name"));
+    if mapped.as_deref() == Some(layout::VERITY_DEVICE) {
+        return None;
     }
-    let place = place(&real.to_string_lossy());
-    Some(BlockDevice { name: name.to_owned(), place, size, content: content(name) })
+    let real = fs::canonicalize(&sys).ok()?.to_string_lossy().into_owned();
+    let size = attribute(&format!("{sys}/size"))?.parse::<u64>().ok()?.saturating_mul(512);
+    let is_partition = fs::metadata(format!("{real}/partition")).is_ok();
+    let parent = real.rsplit('/').nth(1).unwrap_or_default();
+    let disk = if is_partition { parent.replace('!', "/") } else { name.to_owned() };
+    let place = mapped.map_or_else(|| place(&real), |mapped| format!("device-mapper {mapped}"));
+    let says_removable = attribute(&format!("{}/removable", self::sys(&disk))).as_deref() == Some("1");
+    if says_removable {
+        // A drive without a medium must report the one that comes later: ask it every 2 s. Source: kernel
+        // Documentation/ABI/stable/sysfs-block. A drive that refuses only costs the late medium.
+        let _ = fs::write(format!("{}/events_poll_msecs", self::sys(&disk)), "2000");
+    }
+    let removable =
+        says_removable || ["usb ", "mmc"].iter().any(|bus| place.starts_with(bus)) || name.starts_with("sr");
+    let (content, superblock) = content(name);
+    let order = order(&real);
+    Some(BlockDevice { name: name.to_owned(), disk, place, order, size, removable, content, superblock })
+}
+
+/// A path with each number padded, so that ports and functions sort as numbers do.
+fn order(real: &str) -> String {
+    let mut text = String::new();
+    let mut digits = String::new();
+    for character in real.chars().chain(['/']) {
+        if character.is_ascii_digit() {
+            digits.push(character);
+            continue;
+        }
+        if !digits.is_empty() {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{digits:0>6}");
+            digits.clear();
+        }
+        text.push(character);
+    }
+    text
 }
 
 /// The kernel names of a disk's partitions, in their order; none for a partition.
 #[must_use]
 pub fn partitions(disk: &str) -> Vec<String> {
-    let folder = format!("/sys/class/block/{}", disk.replace('/', "!"));
-    let Ok(entries) = fs::read_dir(&folder) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(sys(disk)) else { return Vec::new() };
     let number = |path: &std::path::Path| fs::read_to_string(path.join("partition")).ok()?.trim().parse::<u32>().ok();
     let mut found: Vec<(u32, String)> = entries
         .flatten()
@@ -94,32 +165,94 @@ pub fn partitions(disk: &str) -> Vec<String> {
     found.into_iter().map(|(_, name)| name).collect()
 }
 
-fn content(name: &str) -> Content {
-    // Non-blocking, so that a drive without a disc answers at once.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match rustix::fs::open(format!("/dev/{name}"), flags, Mode::empty()) {
-        Ok(file) => file,
-        Err(rustix::io::Errno::NOMEDIUM) => return Content::NoMedium,
-        Err(error) => return Content::Unreadable(error.to_string()),
-    };
-    if name.starts_with("sr") && !disc_is_in(&file) {
-        return Content::NoMedium;
-    }
-    let mut sector = vec![0; identity::SECTOR_SIZE];
-    match rustix::io::pread(&file, &mut sector, identity::SECTOR_OFFSET) {
-        Ok(length) => {
-            if let Some(volume) = sector.get(..length).and_then(identity::parse) {
-                return Content::Volume(volume);
+/// Whether a USB storage device that hangs before `order` has no disk yet, so that it may still turn out to carry the same
+/// build and to be the one that is always taken.
+#[must_use]
+pub fn is_one_pending_before(order: &str) -> bool {
+    ["usb-storage", "uas"].iter().any(|driver| {
+        let Ok(entries) = fs::read_dir(format!("/sys/bus/usb/drivers/{driver}")) else { return false };
+        entries.flatten().filter_map(|entry| fs::canonicalize(entry.path()).ok()).any(|interface| {
+            let real = interface.to_string_lossy().into_owned();
+            interface.join("bInterfaceNumber").exists()
+                && self::order(&real).as_str() < order
+                && !order.starts_with(self::order(&real).trim_end_matches('/'))
+                && !has_disk(&interface)
+        })
+    })
+}
+
+/// Whether some `block` folder lies below an interface's folder: `hostN/targetN:0:0/N:0:0:0/block`.
+fn has_disk(interface: &std::path::Path) -> bool {
+    let mut folders = vec![(interface.to_path_buf(), 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        if folder.join("block").is_dir() {
+            return true;
+        }
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for entry in entries.flatten().filter(|_| depth < 3) {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with("host") || name.starts_with("target") || name.contains(':') {
+                folders.push((entry.path(), depth + 1));
             }
         }
-        Err(rustix::io::Errno::NOMEDIUM) => return Content::NoMedium,
-        Err(error) => return Content::Unreadable(error.to_string()),
     }
-    let mut head = vec![0; 4096];
-    match rustix::io::pread(&file, &mut head, 0) {
-        Ok(length) => signature(head.get(..length).unwrap_or_default()).map_or(Content::Unknown, Content::Other),
-        Err(error) => Content::Unreadable(error.to_string()),
+    false
+}
+
+fn open(name: &str) -> rustix::io::Result<OwnedFd> {
+    // Non-blocking, so that a drive without a disc answers at once.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::open(format!("/dev/{name}"), flags, Mode::empty())
+}
+
+/// Reads up to `length` bytes; fewer at the device's end, or before a place that cannot be read.
+fn read(file: &OwnedFd, offset: u64, length: usize) -> rustix::io::Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    let mut filled = 0;
+    while filled < length {
+        let rest = bytes.get_mut(filled..).unwrap_or_default();
+        match rustix::io::pread(file, rest, offset.saturating_add(filled as u64)) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) if filled == 0 => return Err(error),
+            Err(_) => break,
+        }
     }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+fn content(name: &str) -> (Content, Option<Superblock>) {
+    let file = match open(name) {
+        Ok(file) => file,
+        Err(rustix::io::Errno::NOMEDIUM) => return (Content::NoMedium, None),
+        Err(error) => return (Content::Unreadable(error.to_string()), None),
+    };
+    if name.starts_with("sr") && !disc_is_in(&file) {
+        return (Content::NoMedium, None);
+    }
+    let head = match read(&file, 0, superblock::HEAD) {
+        Ok(head) => head,
+        Err(rustix::io::Errno::NOMEDIUM) => return (Content::NoMedium, None),
+        Err(error) => return (Content::Unreadable(error.to_string()), None),
+    };
+    let mut found = superblock::parse(&head);
+    if let Some(superblock) = found.as_mut()
+        && let Some((offset, length)) = superblock.label_place(&head)
+        && let Ok(bytes) = read(&file, offset, length)
+    {
+        superblock.read_label(&bytes);
+    }
+    let sector = usize::try_from(identity::SECTOR_OFFSET).ok().and_then(|offset| head.get(offset..));
+    let volume = sector.and_then(|sector| identity::parse(sector.get(..identity::SECTOR_SIZE)?));
+    let content = match (volume, &found) {
+        (Some(volume), _) => Content::Volume(volume),
+        (None, Some(superblock)) => Content::Other(superblock.kind),
+        (None, None) => Content::Unknown,
+    };
+    (content, found)
 }
 
 /// Asks an optical drive whether it holds a disc. Reading without one only fills the log with errors. Source: kernel
@@ -129,26 +262,6 @@ fn disc_is_in(drive: &OwnedFd) -> bool {
     const CDROM_DRIVE_STATUS: rustix::ioctl::Opcode = 0x5326;
     const CDSL_CURRENT: usize = i32::MAX as usize;
     ioctl::with_number(drive, CDROM_DRIVE_STATUS, CDSL_CURRENT).is_ok_and(|status| matches!(status, 0 | 4))
-}
-
-/// What the first 4 KiB of a device say. Sources: the on-disk formats' own magic numbers, as in magic(5).
-#[must_use]
-pub fn signature(head: &[u8]) -> Option<&'static str> {
-    let at = |offset: usize, magic: &[u8]| head.get(offset..offset.saturating_add(magic.len())) == Some(magic);
-    let known: [(usize, &[u8], &str); 10] = [
-        (512, b"LABELONE", "LVM2 member"),
-        (1080, b"\x53\xef", "ext2/3/4"),
-        (0, b"XFSB", "xfs"),
-        (0, b"hsqs", "squashfs"),
-        (0, b"LUKS\xba\xbe", "LUKS"),
-        (3, b"NTFS    ", "ntfs"),
-        (3, b"EXFAT   ", "exfat"),
-        (82, b"FAT32   ", "vfat"),
-        (54, b"FAT1", "vfat"),
-        (512, b"EFI PART", "GPT partition table"),
-    ];
-    let found = known.iter().find(|(offset, magic, _)| at(*offset, magic)).map(|(_, _, name)| *name);
-    found.or_else(|| at(510, b"\x55\xaa").then_some("MBR partition table"))
 }
 
 /// Bus, place and model from a device's path in /sys.
@@ -202,7 +315,6 @@ fn attribute(path: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn places() {
@@ -222,19 +334,10 @@ mod tests {
     }
 
     #[test]
-    fn signatures() {
-        let mut head = vec![0; 4096];
-        assert_eq!(signature(&head), None);
-        head[510..512].copy_from_slice(b"\x55\xaa");
-        assert_eq!(signature(&head), Some("MBR partition table"));
-        head[512..520].copy_from_slice(b"LABELONE");
-        assert_eq!(signature(&head), Some("LVM2 member"));
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_make_it_panic(head in proptest::collection::vec(any::<u8>(), 0..2000)) {
-            let _ = signature(&head);
-        }
+    fn ports_sort_as_numbers() {
+        let order = |port: &str| order(&format!("/sys/devices/pci0000:00/usb1/1-{port}/1-{port}:1.0/host9/block/sda"));
+        assert!(order("2") < order("10"));
+        assert!(order("2.1") < order("10.1"));
+        assert!(!order("10").starts_with(order("1").trim_end_matches('/')));
     }
 }

@@ -21,18 +21,21 @@ pub const READ_ONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY
     .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
 /// A file system that may carry a medium: what its signature is called, its driver, and the options that keep it from
-/// writing (ext4 would replay its journal even when mounted read-only).
+/// writing (a journal would be replayed even when mounted read-only).
 struct Kind {
     signature: &'static str,
     driver: &'static str,
     options: &'static [(&'static str, &'static str)],
 }
 
-const KINDS: [Kind; 4] = [
+const KINDS: [Kind; 6] = [
     Kind { signature: "vfat", driver: "vfat", options: &[] },
     Kind { signature: "exfat", driver: "exfat", options: &[] },
     Kind { signature: "ntfs", driver: "ntfs3", options: &[] },
     Kind { signature: "ext2/3/4", driver: "ext4", options: &[("noload", "")] },
+    // Without "nouuid" the same file system could not be mounted for good later, for example as /srv.
+    Kind { signature: "xfs", driver: "xfs", options: &[("norecovery", ""), ("nouuid", "")] },
+    Kind { signature: "btrfs", driver: "btrfs", options: &[("rescue", "nologreplay")] },
 ];
 
 fn kind(device: &BlockDevice) -> Option<&'static Kind> {
@@ -69,7 +72,7 @@ pub fn open_file(device: &BlockDevice, path: &str, devices: &Devices) -> Result<
     let found = volume_in(path).and_then(|found| match found {
         Some((volume, file)) => {
             devices.driver("loop")?;
-            Ok(Some((volume, loop_device::attach(&file, path, false)?)))
+            Ok(Some((volume, loop_device::attach(&file, path, true)?)))
         }
         None => Ok(None),
     });

@@ -1,7 +1,7 @@
 //! The machine's devices as they appear: drivers are loaded for them, and each block device is looked at once.
 //!
-//! A thread listens to the kernel's events; a few workers load drivers and read block devices, so that one slow device
-//! holds up no other. What they find arrives on one channel, on which the boot waits with a deadline. A thread that
+//! A thread listens to the kernel's events; a few workers load drivers, and each block device is read by a thread of its
+//! own, so that one slow device holds up no other. What they find arrives on one channel, on which the boot waits with a deadline. A thread that
 //! dies says so on the same channel.
 
 use crate::block_device::{self, BlockDevice};
@@ -14,22 +14,24 @@ use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// A device that does not answer holds a thread for as long as its driver tries; this many may do so at once.
+const LOOKS_MAX: usize = 64;
 /// Workers: at least this many even on one CPU, because most of their time is waiting for hardware.
 const WORKERS_MIN: usize = 4;
 /// More than this many only contend for the kernel's own locks.
 const WORKERS_MAX: usize = 8;
 /// Loaded after the drivers of the devices found at the start, while USB devices are still being enumerated: every
-/// medium needs the first four, and a stick the last two.
-const SOON_NEEDED: [&str; 6] = ["isofs", "loop", "squashfs", "overlay", "sd_mod", "usb_storage"];
+/// medium needs the file systems and dm-verity, and a stick the two others.
+const SOON_NEEDED: [&str; 7] = ["isofs", "loop", "squashfs", "overlay", "sd_mod", "usb_storage", "dm_verity"];
 
 /// Something that happened to a device.
 #[derive(Debug)]
 pub enum Event {
     /// A block device appeared or changed, and this is what it is.
-    Block(BlockDevice),
+    Block(Box<BlockDevice>),
     /// A block device is gone.
     Gone(String),
     /// A thread ended that must not; nothing more may arrive.
@@ -42,8 +44,67 @@ enum Job {
     Alias(String),
     /// Load a module by name.
     Module(&'static str),
-    /// Look at a block device.
-    Look(String),
+}
+
+/// Looks at block devices, each in a thread of its own, so that a disk that answers slowly holds up no other.
+#[derive(Default)]
+struct Looker(Mutex<Looks>);
+
+#[derive(Default)]
+struct Looks {
+    running: usize,
+    /// What waits for one of them to end.
+    waiting: VecDeque<String>,
+}
+
+impl Looker {
+    fn looks(&self) -> MutexGuard<'_, Looks> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(self: &Arc<Self>, name: String, sender: &Sender<Event>) {
+        {
+            let mut looks = self.looks();
+            if looks.running >= LOOKS_MAX {
+                looks.waiting.push_back(name);
+                return;
+            }
+            looks.running += 1;
+        }
+        let (own, own_sender, title) = (Arc::clone(self), sender.clone(), format!("look {name}"));
+        let body = move || {
+            let mut next = Some(name);
+            while let Some(name) = next {
+                one_look(&name, &own_sender);
+                next = own.next();
+            }
+        };
+        if let Err(error) = start(&title, sender, body) {
+            self.looks().running -= 1;
+            log::warn!("{error:#}");
+        }
+    }
+
+    /// What the thread that has just looked looks at next; without more it ends.
+    fn next(&self) -> Option<String> {
+        let mut looks = self.looks();
+        let next = looks.waiting.pop_front();
+        if next.is_none() {
+            looks.running = looks.running.saturating_sub(1);
+        }
+        next
+    }
+}
+
+fn one_look(name: &str, sender: &Sender<Event>) {
+    let began = Instant::now();
+    if let Some(device) = block_device::look(name) {
+        if began.elapsed() > Duration::from_secs(5) {
+            log::warn!("{name} took {} s to answer", began.elapsed().as_secs());
+        }
+        log::debug!("block device {device}");
+        let _ = sender.send(Event::Block(Box::new(device)));
+    }
 }
 
 #[derive(Default)]
@@ -54,13 +115,7 @@ struct Queue {
 
 impl Queue {
     fn push(&self, job: Job) {
-        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        // Block devices go first: one of them may be the medium.
-        if matches!(job, Job::Look(_)) {
-            jobs.0.push_front(job);
-        } else {
-            jobs.0.push_back(job);
-        }
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).0.push_back(job);
         self.more.notify_one();
     }
 
@@ -89,6 +144,7 @@ pub struct Devices {
     loader: Arc<Loader>,
     queue: Arc<Queue>,
     events: Receiver<Event>,
+    again: Box<dyn Fn()>,
 }
 
 impl std::fmt::Debug for Devices {
@@ -112,21 +168,24 @@ pub fn coldplug(build: &Build, debug: bool) -> Result<Done<Devices>, Fault> {
     let (sender, events) = mpsc::channel();
     // The socket is open before the first look at /sys, so that no device falls between the two.
     let socket = Socket::open()?;
+    let looker = Arc::new(Looker::default());
     start("uevents", &sender, {
-        let (queue, sender) = (Arc::clone(&queue), sender.clone());
-        move || listen(socket, &queue, &sender)
+        let (queue, looker, sender) = (Arc::clone(&queue), Arc::clone(&looker), sender.clone());
+        move || listen(socket, &queue, &looker, &sender)
     })?;
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     for number in 0..cpus.clamp(WORKERS_MIN, WORKERS_MAX) {
-        let (loader, queue, sender_of_worker) = (Arc::clone(&loader), Arc::clone(&queue), sender.clone());
-        start(&format!("worker {number}"), &sender, move || work(&loader, &queue, &sender_of_worker))?;
+        let (loader, queue) = (Arc::clone(&loader), Arc::clone(&queue));
+        start(&format!("worker {number}"), &sender, move || work(&loader, &queue))?;
     }
     let aliases = enqueue_all(&queue);
+    look_at_all(&looker, &sender);
+    let again = Box::new(move || look_at_all(&looker, &sender));
     for module in SOON_NEEDED {
         queue.push(Job::Module(module));
     }
     let detail = format!("{aliases} device aliases, {} drivers at hand", build.modules.modules.len());
-    Ok(done(Devices { loader, queue, events }, detail))
+    Ok(done(Devices { loader, queue, events, again }, detail))
 }
 
 impl Devices {
@@ -138,6 +197,15 @@ impl Devices {
             Err(mpsc::RecvTimeoutError::Timeout) => None,
             Err(mpsc::RecvTimeoutError::Disconnected) => Some(Event::Died("every device thread ended".to_owned())),
         }
+    }
+
+    /// Asks every storage controller for devices that were not ready before, and looks at all block devices again.
+    pub fn rescan(&self) {
+        for host in entries("/sys/class/scsi_host") {
+            // The controller's own threads do the work; one that refuses has no more to show.
+            let _ = fs::write(format!("{host}/scan"), "- - -");
+        }
+        (self.again)();
     }
 
     /// Loads a driver that a step needs now, for example a file system's.
@@ -172,9 +240,7 @@ fn start(name: &str, sender: &Sender<Event>, body: impl FnOnce() + Send + 'stati
     let (title, sender) = (name.to_owned(), sender.clone());
     let guarded = move || {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(body)) {
-            let why =
-                panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-            let why = why.unwrap_or("no message");
+            let why = sino_boot::stage::message(panic.as_ref());
             log::error!("the thread {title:?} panicked: {why}");
             // Nobody waits any more: then the log is all there is.
             let _ = sender.send(Event::Died(format!("the thread {title:?} panicked: {why}")));
@@ -204,12 +270,15 @@ fn enqueue_all(queue: &Queue) -> usize {
     for alias in aliases {
         queue.push(Job::Alias(alias));
     }
+    count
+}
+
+fn look_at_all(looker: &Arc<Looker>, sender: &Sender<Event>) {
     for device in entries("/sys/class/block") {
         if let Some(name) = device.rsplit('/').next() {
-            queue.push(Job::Look(name.to_owned()));
+            looker.look(name.replace('!', "/"), sender);
         }
     }
-    count
 }
 
 /// Lower comes first: USB hosts (their devices take longest to answer), then storage, then the rest.
@@ -231,13 +300,14 @@ fn entries(folder: &str) -> Vec<String> {
     entries.flatten().filter_map(|entry| entry.path().to_str().map(str::to_owned)).collect()
 }
 
-fn listen(mut socket: Socket, queue: &Queue, sender: &Sender<Event>) {
+fn listen(mut socket: Socket, queue: &Queue, looker: &Arc<Looker>, sender: &Sender<Event>) {
     loop {
         match socket.receive() {
-            Ok(Received::Event(event)) => handle(event, queue, sender),
+            Ok(Received::Event(event)) => handle(event, queue, looker, sender),
             Ok(Received::Overrun) => {
                 log::warn!("device events were lost in a burst; looking at all devices again");
                 enqueue_all(queue);
+                look_at_all(looker, sender);
             }
             Err(error) => {
                 let _ = sender.send(Event::Died(format!("{error:#}")));
@@ -247,7 +317,7 @@ fn listen(mut socket: Socket, queue: &Queue, sender: &Sender<Event>) {
     }
 }
 
-fn handle(event: Uevent, queue: &Queue, sender: &Sender<Event>) {
+fn handle(event: Uevent, queue: &Queue, looker: &Arc<Looker>, sender: &Sender<Event>) {
     let appeared = matches!(event.action.as_str(), "add" | "change");
     if event.action == "add"
         && let Some(alias) = event.modalias
@@ -256,30 +326,20 @@ fn handle(event: Uevent, queue: &Queue, sender: &Sender<Event>) {
     }
     if let (true, Some(name)) = (event.subsystem == "block", event.devname) {
         if appeared {
-            queue.push(Job::Look(name));
+            looker.look(name, sender);
         } else if event.action == "remove" {
             let _ = sender.send(Event::Gone(name));
         }
     }
 }
 
-fn work(loader: &Loader, queue: &Queue, sender: &Sender<Event>) {
+fn work(loader: &Loader, queue: &Queue) {
     while let Some(job) = queue.pop() {
         match job {
             Job::Alias(alias) => loader.load_for_alias(&alias),
             Job::Module(name) => {
                 // The step that needs it asks again and gets the error.
                 let _ = loader.load(name);
-            }
-            Job::Look(name) => {
-                let began = Instant::now();
-                if let Some(device) = block_device::look(&name) {
-                    if began.elapsed() > Duration::from_secs(5) {
-                        log::warn!("{name} took {} s to answer", began.elapsed().as_secs());
-                    }
-                    log::debug!("block device {device}");
-                    let _ = sender.send(Event::Block(device));
-                }
             }
         }
     }

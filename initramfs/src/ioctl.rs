@@ -1,5 +1,5 @@
-//! The two shapes of ioctl that stage one needs: one that takes a number, one that takes a pointer to a structure that
-//! the kernel only reads. The result is the return value.
+//! The shapes of ioctl that stage one needs: one that takes a number, one that takes a pointer to a structure that the
+//! kernel only reads, and one that takes a buffer that the kernel reads and writes. The result is the return value.
 
 use rustix::fd::AsFd;
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode};
@@ -14,6 +14,17 @@ use std::ffi::c_void;
 pub unsafe trait Argument {
     /// The ioctl that takes this structure.
     const OPCODE: Opcode;
+}
+
+/// An ioctl that reads and writes a buffer whose first bytes say how long it is.
+///
+/// # Safety
+/// The kernel, given [`SizedBuffer::bytes`] of the ioctl that the caller names, touches only as many bytes as the buffer's
+/// own length field says, and [`SizedBuffer::bytes`] is at least that long.
+#[allow(unsafe_code)]
+pub unsafe trait SizedBuffer {
+    /// The whole buffer.
+    fn bytes(&mut self) -> &mut [u8];
 }
 
 struct Call {
@@ -56,5 +67,14 @@ pub(crate) fn with_structure<A: Argument>(fd: impl AsFd, argument: &A) -> rustix
     #[allow(unsafe_code)]
     unsafe {
         rustix::ioctl::ioctl(fd, Call { opcode: A::OPCODE, argument: std::ptr::from_ref(argument).cast_mut().cast() })
+    }
+}
+
+/// An ioctl that reads and writes a buffer.
+pub(crate) fn with_buffer<B: SizedBuffer>(fd: impl AsFd, opcode: Opcode, buffer: &mut B) -> rustix::io::Result<i32> {
+    // SAFETY: the contract of `SizedBuffer`; the buffer outlives the call.
+    #[allow(unsafe_code)]
+    unsafe {
+        rustix::ioctl::ioctl(fd, Call { opcode, argument: buffer.bytes().as_mut_ptr().cast() })
     }
 }

@@ -11,6 +11,7 @@ use rustix::ioctl::Opcode;
 
 const LOOP_CTL_GET_FREE: Opcode = 0x4C82;
 const LOOP_CLR_FD: Opcode = 0x4C01;
+const LOOP_CHANGE_FD: Opcode = 0x4C06;
 const LO_FLAGS_READ_ONLY: u32 = 1;
 const LO_FLAGS_DIRECT_IO: u32 = 16;
 /// How often another program may take the free device between asking for it and using it.
@@ -93,6 +94,19 @@ pub fn attach(file: &OwnedFd, name: &str, direct: bool) -> Result<String> {
         }
     }
     bail!("no loop device stayed free in {ATTEMPTS} attempts")
+}
+
+/// Puts another file behind a read-only loop device while it is in use. The file must be as long as the old one, which is
+/// let go of.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn change(path: &str, file: &OwnedFd) -> Result<()> {
+    let device = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .with_context(|| format!("opening {path}"))?;
+    let number = usize::try_from(file.as_raw_fd()).context("a file descriptor below zero")?;
+    ioctl::with_number(&device, LOOP_CHANGE_FD, number).with_context(|| format!("changing the file behind {path}"))?;
+    Ok(())
 }
 
 /// Lets go of the file behind a loop device.

@@ -2,6 +2,7 @@
 
 use crate::devices::Devices;
 use crate::image::Lower;
+use crate::keeper::Task;
 use crate::mounts::{self, Mount};
 use crate::switch_root::NewRoot;
 use anyhow::{Context, anyhow};
@@ -16,31 +17,54 @@ use sino_boot::stage::{Done, Fault, done};
 #[derive(Debug)]
 pub struct Root(());
 
+/// Bytes of the tmpfs for one file or folder, when the flags do not say how many it takes: an inode takes about 1 KiB of
+/// memory that the tmpfs's size does not count.
+const BYTES_PER_INODE: u64 = 8 << 10;
+/// Fewer would not do for a package to be installed.
+const FEWEST_INODES: u64 = 16_384;
+
+/// The limits of the tmpfs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes.
+    pub size: u64,
+    /// Files and folders.
+    pub inodes: u64,
+}
+
+impl Limits {
+    /// The limits that the flags ask for, on a machine with so many bytes of memory.
+    #[must_use]
+    pub fn new(options: &Options, memory: u64) -> Self {
+        let size = match options.overlay {
+            OverlaySize::Bytes(bytes) => bytes,
+            OverlaySize::Percent(percent) => memory / 100 * u64::from(percent),
+        };
+        let inodes = options.overlay_inodes.unwrap_or_else(|| (size / BYTES_PER_INODE).max(FEWEST_INODES));
+        Self { size, inodes }
+    }
+}
+
 /// Stacks a tmpfs on the root image.
 ///
 /// # Errors
 /// A mount failed.
 pub fn stack(_lower: &Lower, options: &Options, devices: &Devices) -> Result<Done<Root>, Fault> {
     devices.driver("overlay")?;
-    let root = mount(options)?;
-    Ok(done(root, format!("up to {} of memory for changes", size(options))))
-}
-
-fn size(options: &Options) -> String {
-    match options.overlay {
-        OverlaySize::Bytes(bytes) => bytes.to_string(),
-        OverlaySize::Percent(percent) => format!("{percent}%"),
-    }
+    let info = rustix::system::sysinfo();
+    let limits = Limits::new(options, info.totalram.saturating_mul(u64::from(info.mem_unit.max(1))));
+    let root = mount(limits)?;
+    Ok(done(root, format!("{} MiB and {} files for changes, in memory", limits.size >> 20, limits.inodes)))
 }
 
 /// The mounts of [`stack`]; the lower layer is on [`layout::LOWER`] already.
 ///
 /// # Errors
 /// A mount failed.
-pub fn mount(options: &Options) -> Result<Root, Fault> {
-    let size = size(options);
+pub fn mount(limits: Limits) -> Result<Root, Fault> {
+    let (size, inodes) = (limits.size.to_string(), limits.inodes.to_string());
     let attributes = MountAttrFlags::empty();
-    let limits = [("size", size.as_str()), ("mode", "0755")];
+    let limits = [("size", size.as_str()), ("nr_inodes", inodes.as_str()), ("mode", "0755")];
     let upper = format!("{}/upper", layout::OVERLAY);
     let work = format!("{}/work", layout::OVERLAY);
     mounts::mount(&Mount {
@@ -63,7 +87,7 @@ impl Root {
     ///
     /// # Errors
     /// It is missing, not executable, or cannot be read.
-    pub fn checked(self, asked: Option<&str>) -> Result<Done<NewRoot>, Fault> {
+    pub fn checked(self, asked: Option<&str>, task: Task) -> Result<Done<NewRoot>, Fault> {
         let init = asked.unwrap_or(layout::STAGE_TWO);
         if let Err(cause) = executable(init) {
             let fault = Fault::from(cause.context(format!("the root image's {init} cannot be executed")));
@@ -82,7 +106,7 @@ impl Root {
                     .hint(format!("sino.init={} starts Debian without stage two", layout::USERLAND_INIT))
             });
         }
-        Ok(done(NewRoot { init: init.to_owned() }, init))
+        Ok(done(NewRoot { init: init.to_owned(), task }, init))
     }
 }
 
@@ -106,4 +130,19 @@ fn executable(init: &str) -> anyhow::Result<()> {
         return Err(anyhow!("it is neither an ELF program nor a script"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_follow_from_the_flags_and_the_memory() {
+        let limits =
+            |overlay, overlay_inodes| Limits::new(&Options { overlay, overlay_inodes, ..Options::default() }, 1 << 30);
+        let half = limits(OverlaySize::Percent(50), None);
+        assert!((half.size.abs_diff(512 << 20) < 100) && half.inodes.abs_diff(65_536) < 2, "{half:?}");
+        assert_eq!(limits(OverlaySize::Bytes(4 << 20), None), Limits { size: 4 << 20, inodes: FEWEST_INODES });
+        assert_eq!(limits(OverlaySize::Bytes(4 << 20), Some(2000)).inodes, 2000);
+    }
 }

@@ -3,11 +3,12 @@
 //! Moves the kernel's file systems along, makes the new root "/", empties the initramfs (its memory is worth having) and
 //! executes the init. Only a checked root gets here.
 
+use crate::keeper::{self, Task};
 use crate::mounts;
 use anyhow::{Context, Result, anyhow};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
-use sino_boot::layout;
+use sino_boot::{console, layout};
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -22,18 +23,30 @@ const MOVED: [&str; 4] = ["/dev", "/proc", "/sys", "/run"];
 pub struct NewRoot {
     /// The program to execute, as the new root sees it.
     pub init: String,
+    /// What the keeper has to do.
+    pub task: Task,
 }
 
 /// Enters the root and executes its init with `arguments`. Returns only if that failed.
 pub fn enter(root: &NewRoot, arguments: Vec<OsString>) -> anyhow::Error {
-    if let Err(error) = change_root() {
-        return error.context("switching to the new root");
+    let old = match change_root() {
+        Ok(old) => old,
+        Err(error) => return error.context("switching to the new root"),
+    };
+    if let Err(error) = keeper::start(&root.task) {
+        // Worst case: nothing is copied in the background or watched, and a lost medium is not explained.
+        console::say(&format!("warning: {error:#}"), log::Level::Warn);
+    }
+    if let Err(error) = empty(old) {
+        // Worst case: some megabytes of memory stay in use.
+        log::warn!("the initramfs could not be emptied: {error:#}");
     }
     let error = Command::new(&root.init).args(arguments).exec();
     anyhow!(error).context(format!("executing {}", root.init))
 }
 
-fn change_root() -> Result<()> {
+/// Makes the new root "/"; returns the old one.
+fn change_root() -> Result<OwnedFd> {
     let old = mounts::open_folder("/")?;
     for mount in MOVED {
         let target = format!("{}{mount}", layout::NEW_ROOT);
@@ -44,11 +57,7 @@ fn change_root() -> Result<()> {
     mounts::relocate(".", "/")?;
     rustix::process::chroot(".").context("making the new root \"/\"")?;
     rustix::process::chdir("/").context("going to \"/\"")?;
-    if let Err(error) = empty(old) {
-        // Worst case: some megabytes of memory stay in use.
-        log::warn!("the initramfs could not be emptied: {error:#}");
-    }
-    Ok(())
+    Ok(old)
 }
 
 /// Deletes everything in the initramfs, and nothing on any other file system.

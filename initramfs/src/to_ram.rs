@@ -1,28 +1,28 @@
 //! "On ram": the root image is copied into a tmpfs in one pass, verified on the way, and the medium is let go.
 //!
-//! When memory does not suffice, the boot goes on from the medium and says so. A copy whose hash is wrong is never
-//! used.
+//! When memory does not suffice, or the medium is damaged but what is read from it will be verified, the boot goes on from
+//! the medium and says so. A block whose hash is wrong is never used.
 
+use crate::block_copy::{self, BadBlock, Copied, Plan};
 use crate::medium::Medium;
 use crate::mounts::{self, Mount};
-use anyhow::{Context, Result, bail, ensure};
+use crate::progress::Progress;
+use anyhow::{Context, Result};
 use log::Level;
 use rustix::fd::OwnedFd;
-use rustix::fs::{Advice, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountAttrFlags;
-use sino_boot::console;
-use sino_boot::layout;
 use sino_boot::manifest::Manifest;
-use sino_boot::options::Options;
-use sino_boot::record::BootRecord;
+use sino_boot::options::{Options, Ram};
+use sino_boot::record::{self, BootRecord, Verified};
 use sino_boot::stage::{Done, Fault, done, not_requested};
-use std::num::NonZeroU64;
-use std::time::Instant;
+use sino_boot::watchdog::Watchdog;
+use sino_boot::{block_hash, console, layout};
 
-/// Memory that must be left for the rest of the boot, in bytes.
+/// What must be left for the rest of the boot, whatever the machine: Debian's userland until the login, in bytes.
 const RESERVE: u64 = 96 << 20;
-/// Bytes read at a time: large enough for a stick's own read-ahead, small enough to stay in the CPU's cache.
-const BLOCK: usize = 1 << 20;
+/// And this part of all memory on top: the kernel's own tables and caches grow with it.
+const RESERVE_PERCENT: u64 = 4;
 
 /// Where the root image's bytes come from, from here on.
 #[derive(Debug)]
@@ -33,55 +33,202 @@ pub struct Source {
     pub path: String,
     /// Whether it lies in RAM.
     pub in_ram: bool,
+    /// How the medium is let go of after a copy in the background.
+    pub background: Option<Vec<crate::medium::Hold>>,
+}
+
+/// What a copy to RAM needs, and what there is, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// The root image.
+    pub image: u64,
+    /// What must be left.
+    pub reserve: u64,
+    /// What is available now.
+    pub available: u64,
+}
+
+impl Memory {
+    /// Asks the kernel.
+    ///
+    /// # Errors
+    /// `/proc/meminfo` cannot be read.
+    pub fn now(image: u64) -> Result<Self> {
+        let text = std::fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
+        Self::from_text(image, &text)
+    }
+
+    fn from_text(image: u64, text: &str) -> Result<Self> {
+        let bytes = |name: &str| -> Result<u64> {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            let number = line.with_context(|| format!("no {name} in /proc/meminfo"))?.trim();
+            let kib: u64 =
+                number.trim_end_matches("kB").trim().parse().with_context(|| format!("{name} is no number"))?;
+            Ok(kib.saturating_mul(1024))
+        };
+        let reserve = RESERVE + bytes("MemTotal")? / 100 * RESERVE_PERCENT;
+        Ok(Self { image, reserve, available: bytes("MemAvailable")? })
+    }
+
+    /// Whether the image and the reserve fit.
+    #[must_use]
+    pub fn suffices(&self) -> bool {
+        self.available >= self.image.saturating_add(self.reserve)
+    }
+
+    /// Whether they fit, and as much again as the image stays free for guests' work in dom0.
+    #[must_use]
+    pub fn is_comfortable(&self) -> bool {
+        self.available >= self.image.saturating_mul(2).saturating_add(self.reserve.saturating_mul(2))
+    }
+}
+
+impl std::fmt::Display for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        write!(
+            f,
+            "{} MiB needed ({} MiB image and {} MiB reserve), {} MiB available",
+            mib(self.image.saturating_add(self.reserve)),
+            mib(self.image),
+            mib(self.reserve),
+            self.available >> 20
+        )
+    }
 }
 
 /// Copies the root image to RAM if the flags say so.
 ///
 /// # Errors
-/// The medium cannot be read, or the bytes are not those of the manifest.
+/// The medium cannot be read, or the bytes are not those of the manifest and the flags forbid to verify them later.
 pub fn copy(
     medium: Medium,
     options: &Options,
     manifest: &Manifest,
     record: &mut BootRecord,
+    watchdog: Option<&Watchdog>,
 ) -> Result<Done<Source>, Fault> {
-    let path = format!("{}/{}", layout::MEDIUM, manifest.root.path);
-    if !options.ram {
-        return Ok(not_requested(Source { image: medium.image, path, in_ram: false }));
-    }
-    let needed = manifest.root.size.saturating_add(RESERVE);
-    let available = available_memory()?;
-    if available < needed {
-        let text = format!(
-            "not copied: {} MiB of memory are needed, {} MiB are available; DO NOT REMOVE THE STICK",
-            needed.div_ceil(1 << 20),
-            available >> 20
-        );
-        console::say(&format!("warning: {text}; give dom0 more memory (dom0_mem= of Xen)"), Level::Warn);
-        record.warnings.push(text.clone());
-        return Ok(done(Source { image: medium.image, path, in_ram: false }, text));
-    }
-    let began = Instant::now();
-    let image = copy_verified(&medium.image, manifest).map_err(|error| {
-        Fault::from(error).seen(format!("medium: {}", medium.device)).hint(
-            "the medium is damaged or was pulled: write the stick again, compare SHA256SUMS, or take another stick",
-        )
-    })?;
-    let rate = manifest.root.size as f64 / 1e6 / began.elapsed().as_secs_f64().max(1e-3);
-    medium.release()?;
     if let Some(medium) = record.medium.as_mut() {
-        medium.in_ram = true;
+        medium.verified = if options.verify { Verified::DmVerity } else { Verified::No };
     }
-    let detail = format!("{} MiB at {rate:.0} MB/s, verified; the stick may be removed", manifest.root.size >> 20);
-    Ok(done(Source { image, path: ram_path(), in_ram: true }, detail))
+    if !options.verify && options.ram != Ram::Copy {
+        let text = "sino.verify=off: nothing makes sure that what is read from the medium is what was built";
+        warn(record, text, "");
+    }
+    if options.ram == Ram::Off {
+        return Ok(not_requested(from_medium(medium)));
+    }
+    let memory = Memory::now(manifest.root.size)?;
+    if options.ram == Ram::Auto && !memory.is_comfortable() {
+        let text = format!("from the medium, because it does not fit comfortably: {memory}; DO NOT REMOVE THE STICK");
+        return Ok(done(from_medium(medium), text));
+    }
+    if !memory.suffices() {
+        let text = format!("not copied to RAM: {memory}; DO NOT REMOVE THE STICK");
+        warn(record, &text, "; give dom0 more memory (dom0_mem= of Xen)");
+        return Ok(done(from_medium(medium), text));
+    }
+    if options.ram == Ram::Background {
+        if let Some(medium) = record.medium.as_mut() {
+            medium.copy = Some(record::Copy { done: 0, total: manifest.root.size, failed: false });
+        }
+        let background = Some(medium.holds());
+        return Ok(done(
+            Source { background, ..from_medium(medium) },
+            format!("later, while the host comes up: {memory}"),
+        ));
+    }
+    now(medium, options, manifest, record, watchdog)
 }
 
-fn ram_path() -> String {
+fn warn(record: &mut BootRecord, text: &str, hint: &str) {
+    console::say(&format!("warning: {text}{hint}"), Level::Warn);
+    record.warnings.push(text.to_owned());
+}
+
+fn from_medium(medium: Medium) -> Source {
+    Source { image: medium.image, path: medium.path, in_ram: false, background: None }
+}
+
+/// Copies before the boot goes on.
+fn now(
+    medium: Medium,
+    options: &Options,
+    manifest: &Manifest,
+    record: &mut BootRecord,
+    watchdog: Option<&Watchdog>,
+) -> Result<Done<Source>, Fault> {
+    let progress = Progress::start("copy-to-ram", manifest.root.size, true);
+    let copied = into_ram(&medium.image, manifest, &|bytes| {
+        watchdog.inspect(|watchdog| watchdog.alive());
+        progress.at(bytes);
+    });
+    progress.end();
+    let (image, copied) = match copied {
+        Ok(copied) => copied,
+        Err(error) => return not_copied(error, medium, options, record),
+    };
+    let told = medium.device.to_string();
+    medium.release().context("letting go of the medium after the copy")?;
+    if let Some(medium) = record.medium.as_mut() {
+        medium.in_ram = true;
+        medium.may_be_removed = true;
+        medium.verified = Verified::Blake3;
+    }
+    if copied.retried > 0 {
+        let text =
+            format!("{} blocks of {told} were right only when read again: the medium is wearing out", copied.retried);
+        warn(record, &text, "; write a new stick soon");
+    }
+    let rate = progress.rate();
+    let detail = format!("{} MiB at {rate:.0} MB/s, verified; the stick may be removed", manifest.root.size >> 20);
+    Ok(done(Source { image, path: ram_path(), in_ram: true, background: None }, detail))
+}
+
+/// Decides what a copy that failed means for the boot.
+fn not_copied(
+    error: anyhow::Error,
+    medium: Medium,
+    options: &Options,
+    record: &mut BootRecord,
+) -> Result<Done<Source>, Fault> {
+    // What was copied is of no use; at worst its memory stays in use until the next attempt.
+    let _ = mounts::release(layout::RAM);
+    let place = medium.device.to_string();
+    let gone = !medium.device.is_present();
+    let block = error.downcast_ref::<BadBlock>();
+    if gone {
+        return Err(Fault::from(error.context("the medium was pulled while it was copied"))
+            .seen(format!("medium: {place}"))
+            .hint(
+                "plug it in again and leave it until the screen says that it may be removed; the boot then begins anew",
+            ));
+    }
+    let Some(block) = block.filter(|_| options.verify) else {
+        return Err(Fault::from(error)
+            .seen(format!("medium: {place}"))
+            .hint("the medium is damaged: write the stick again, compare SHA256SUMS, or take another stick"));
+    };
+    let text = format!(
+        "not copied to RAM: {block} on {place}. The medium is damaged: the boot goes on from it, and every block that is used \
+         is verified; DO NOT REMOVE THE STICK"
+    );
+    warn(record, &text, "; write the stick again soon, or take another one");
+    Ok(done(from_medium(medium), text))
+}
+
+/// Where the copy lies.
+#[must_use]
+pub fn ram_path() -> String {
     format!("{}/root.squashfs", layout::RAM)
 }
 
-fn copy_verified(from: &OwnedFd, manifest: &Manifest) -> Result<OwnedFd> {
-    let size = (manifest.root.size.div_ceil(4096) * 4096 + (64 << 10)).to_string();
+/// Makes the tmpfs and copies the root image into it, verified. What failed leaves the tmpfs mounted.
+///
+/// # Errors
+/// A mount failed, or a block could not be copied ([`BadBlock`] is in the chain).
+pub fn into_ram(from: &OwnedFd, manifest: &Manifest, progress: &(dyn Fn(u64) + Sync)) -> Result<(OwnedFd, Copied)> {
+    let size = (manifest.root.size.next_multiple_of(4096) + (64 << 10)).to_string();
     let attributes =
         MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let options = [("size", size.as_str()), ("mode", "0700")];
@@ -89,90 +236,23 @@ fn copy_verified(from: &OwnedFd, manifest: &Manifest) -> Result<OwnedFd> {
     let path = ram_path();
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
     let to = rustix::fs::open(&path, flags, Mode::RUSR).with_context(|| format!("creating {path}"))?;
-    let copied = copy_blocks(from, &to, manifest.root.size)?;
-    ensure!(
-        copied == manifest.root.blake3,
-        "the copy's BLAKE3 is {copied}, the manifest says {}: the medium does not hold what was built",
-        manifest.root.blake3
-    );
-    Ok(to)
-}
-
-/// Copies `size` bytes and returns their BLAKE3 as hexadecimal digits.
-///
-/// # Errors
-/// Reading or writing failed, with the place, or the source ends too early.
-pub fn copy_blocks(from: &OwnedFd, to: &OwnedFd, size: u64) -> Result<String> {
-    let mut hasher = blake3::Hasher::new();
-    let mut block = vec![0; BLOCK];
-    let mut offset = 0_u64;
-    let mut told = 0;
-    let _ = rustix::fs::fadvise(from, 0, None, Advice::Sequential);
-    while offset < size {
-        let length = rustix::io::pread(from, &mut block, offset)
-            .with_context(|| format!("reading the root image at byte {offset} of {size}"))?;
-        let left = usize::try_from(size - offset).unwrap_or(usize::MAX);
-        let bytes = block.get(..length.min(left)).unwrap_or_default();
-        if bytes.is_empty() {
-            bail!("the root image ends at byte {offset} instead of {size}");
-        }
-        hasher.update(bytes);
-        write_all(to, bytes, offset).with_context(|| format!("writing the copy at byte {offset}"))?;
-        // What was read is not needed a second time: it must not fill the page cache beside the copy.
-        let _ = rustix::fs::fadvise(from, offset, NonZeroU64::new(bytes.len() as u64), Advice::DontNeed);
-        offset += bytes.len() as u64;
-        let tenth = offset.saturating_mul(10) / size;
-        if tenth > told {
-            told = tenth;
-            console::say(&format!("copy-to-ram: {}0 % of {} MiB", tenth, size >> 20), Level::Info);
-        }
-    }
-    Ok(hasher.finalize().to_hex().to_string())
-}
-
-fn write_all(to: &OwnedFd, mut bytes: &[u8], mut offset: u64) -> Result<()> {
-    while !bytes.is_empty() {
-        let written = rustix::io::pwrite(to, bytes, offset)?;
-        ensure!(written > 0, "nothing more can be written");
-        bytes = bytes.get(written..).unwrap_or_default();
-        offset += written as u64;
-    }
-    Ok(())
-}
-
-/// `MemAvailable` of `/proc/meminfo`, in bytes.
-fn available_memory() -> Result<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
-    let line =
-        text.lines().find_map(|line| line.strip_prefix("MemAvailable:")).context("no MemAvailable in /proc/meminfo")?;
-    let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().context("MemAvailable is no number")?;
-    Ok(kilobytes.saturating_mul(1024))
+    let blocks = block_hash::parse(&manifest.root.blocks)?;
+    let copied = block_copy::copy(Plan { from, to: Some(&to), size: manifest.root.size, blocks: &blocks }, progress)?;
+    Ok((to, copied))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{Read, Seek, Write};
 
     #[test]
-    fn the_copy_is_the_source_and_its_hash_is_right() {
-        let bytes: Vec<u8> = (0..3_000_001_u32).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();
-        let mut from = tempfile::tempfile().unwrap();
-        from.write_all(&bytes).unwrap();
-        let mut to = tempfile::tempfile().unwrap();
-        let hash = copy_blocks(&from.into(), &to.try_clone().unwrap().into(), bytes.len() as u64).unwrap();
-        assert_eq!(hash, blake3::hash(&bytes).to_hex().to_string());
-        let mut copy = Vec::new();
-        to.rewind().unwrap();
-        to.read_to_end(&mut copy).unwrap();
-        assert!(copy == bytes);
-    }
-
-    #[test]
-    fn a_source_that_ends_early_is_an_error_with_its_place() {
-        let mut from = tempfile::tempfile().unwrap();
-        from.write_all(&[1; 5000]).unwrap();
-        let error = copy_blocks(&from.into(), &tempfile::tempfile().unwrap().into(), 6000).unwrap_err();
-        assert!(error.to_string().contains("5000"), "{error}");
+    fn the_reserve_is_computed_and_both_numbers_are_shown() {
+        let text = "MemTotal:        1024000 kB\nMemFree: 1 kB\nMemAvailable:     307200 kB\n";
+        let memory = Memory::from_text(150 << 20, text).unwrap();
+        assert_eq!(memory.reserve, (96 << 20) + 1_024_000 * 1024 / 100 * 4);
+        assert!(memory.suffices() && !memory.is_comfortable());
+        assert_eq!(memory.to_string(), "286 MiB needed (150 MiB image and 136 MiB reserve), 300 MiB available");
+        assert!(!Memory::from_text(170 << 20, text).unwrap().suffices());
+        assert!(Memory::from_text(1, "MemTotal: 5 kB\n").is_err());
     }
 }

@@ -3,7 +3,7 @@
 //! Source: kernel `lib/kobject_uevent.c`: a message is `ACTION@DEVPATH` and then `KEY=VALUE` fields, each ended by NUL.
 
 use anyhow::{Context, Result};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with, sockopt};
 
@@ -23,6 +23,8 @@ pub struct Uevent {
     pub modalias: Option<String>,
     /// Name below `/dev`, if the device has a node.
     pub devname: Option<String>,
+    /// The block that dm-verity found to be wrong, for people. Source: kernel `drivers/md/dm-verity-target.c`.
+    pub verity_error: Option<String>,
 }
 
 /// Reads a message; `None` if it is not a kernel event.
@@ -41,10 +43,19 @@ pub fn parse(message: &[u8]) -> Option<Uevent> {
             Some(("SUBSYSTEM", value)) => value.clone_into(&mut event.subsystem),
             Some(("MODALIAS", value)) if !value.is_empty() => event.modalias = Some(value.to_owned()),
             Some(("DEVNAME", value)) if plain_name(value) => event.devname = Some(value.to_owned()),
+            Some(("DM_VERITY_ERR_BLOCK_NR", value)) => event.verity_error = verity_error(value),
             _ => {}
         }
     }
     (!event.action.is_empty()).then_some(event)
+}
+
+/// `TYPE,BLOCK`: type 0 is the data, 1 the tree.
+fn verity_error(value: &str) -> Option<String> {
+    let (kind, block) = value.split_once(',')?;
+    let block: u64 = block.parse().ok()?;
+    let kind = if kind == "0" { "data block" } else { "block of the tree" };
+    Some(format!("{kind} {block} (at {} MiB)", block.saturating_mul(4096) >> 20))
 }
 
 /// A device name that stays below `/dev`.
@@ -82,6 +93,12 @@ impl Socket {
         Ok(Self { fd, buffer: vec![0; 16 << 10] })
     }
 
+    /// Readable when there is an event.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
     /// Waits for the next event.
     ///
     /// # Errors
@@ -115,6 +132,10 @@ mod tests {
             (event.action.as_str(), event.subsystem.as_str(), event.devname.as_deref()),
             ("add", "block", Some("sda"))
         );
+        let event = parse(
+            b"change@/devices/virtual/block/dm-0\0ACTION=change\0SUBSYSTEM=block\0DM_VERITY_ERR_BLOCK_NR=0,512\0",
+        );
+        assert_eq!(event.unwrap().verity_error.as_deref(), Some("data block 512 (at 2 MiB)"));
         let event = parse(b"add@/devices/y\0ACTION=add\0SUBSYSTEM=usb\0MODALIAS=usb:v1\0").unwrap();
         assert_eq!(event.modalias.as_deref(), Some("usb:v1"));
     }

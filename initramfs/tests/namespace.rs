@@ -8,8 +8,10 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind_recursi
 use rustix::thread::UnshareFlags;
 use sino_boot::layout;
 use sino_boot::options::{Options, OverlaySize};
+use sino_initramfs::keeper::Task;
 use sino_initramfs::mounts::{self, Mount};
-use sino_initramfs::{loop_device, overlay};
+use sino_initramfs::overlay::Limits;
+use sino_initramfs::{block_copy, loop_device, overlay};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
     }
     let trials = vec![
         Trial::test("a_root_is_stacked_checked_and_taken_down", || whole().map_err(Failed::from)),
+        Trial::test("the_file_below_a_mounted_root_is_swapped", || swap().map_err(Failed::from)),
         Trial::test("a_mount_error_carries_the_kernels_own_words", || garbage().map_err(Failed::from)),
     ];
     // The trials share the paths of a boot.
@@ -124,11 +127,11 @@ fn whole() -> Result<(), String> {
         (Some("/sbin"), false),
     ];
     for (init, right) in cases {
-        let root = overlay::mount(&options).map_err(|fault| fault.cause())?;
+        let root = overlay::mount(Limits::new(&options, 1 << 30)).map_err(|fault| fault.cause())?;
         // A write must reach the tmpfs and not the image; more than the tmpfs takes must fail.
         fs::write(format!("{}/written", layout::NEW_ROOT), "x").map_err(|error| error.to_string())?;
         let large = fs::write(format!("{}/large", layout::NEW_ROOT), vec![1; 3 << 20]);
-        let checked = root.checked(init);
+        let checked = root.checked(init, Task::default());
         if checked.is_ok() != right {
             return Err(format!("{init:?}: expected {right}, got {checked:?}"));
         }
@@ -138,6 +141,44 @@ fn whole() -> Result<(), String> {
         if large.is_ok() || Path::new(&format!("{}/written", layout::LOWER)).exists() {
             return Err("the overlay's limit or its direction is wrong".to_owned());
         }
+    }
+    mounts::release(layout::LOWER).map_err(text)?;
+    loop_device::detach(&device).map_err(text)
+}
+
+/// A copy in RAM takes the place of the file below a squashfs that is mounted and read: what the keeper does.
+fn swap() -> Result<(), String> {
+    let text = |error: anyhow::Error| format!("{error:#}");
+    fs::copy("/root.squashfs", "/medium.squashfs").map_err(|error| error.to_string())?;
+    let (device, mounted) = lower("/medium.squashfs")?;
+    mounted.map_err(text)?;
+    let program = format!("{}/sbin/sino-init", layout::LOWER);
+    let before = fs::read(&program).map_err(|error| error.to_string())?;
+    let bytes = fs::read("/medium.squashfs").map_err(|error| error.to_string())?;
+    let blocks: Vec<_> = (0..)
+        .zip(bytes.chunks(sino_boot::block_hash::BLOCK))
+        .map(|(index, block)| sino_boot::block_hash::chaining_value(index, block))
+        .collect();
+    let (from, to) = (open("/medium.squashfs")?, "/ram.squashfs");
+    let copy: rustix::fd::OwnedFd = fs::File::create_new(to).map_err(|error| error.to_string())?.into();
+    let plan = block_copy::Plan { from: &from, to: Some(&copy), size: bytes.len() as u64, blocks: &blocks };
+    block_copy::copy(plan, &|_| {}).map_err(text)?;
+    loop_device::change(&device, &open(to)?).map_err(text)?;
+    fs::remove_file("/medium.squashfs").map_err(|error| error.to_string())?;
+    fs::write("/proc/sys/vm/drop_caches", "3").map_err(|error| error.to_string())?;
+    let name = device.trim_start_matches("/dev/");
+    let behind =
+        fs::read_to_string(format!("/sys/block/{name}/loop/backing_file")).map_err(|error| error.to_string())?;
+    if !behind.trim_end().ends_with("ram.squashfs") {
+        return Err(format!("behind {device} is {behind}"));
+    }
+    if fs::read(&program).map_err(|error| error.to_string())? != before {
+        return Err("the program changed".to_owned());
+    }
+    // A file of another length is refused, and nothing changes.
+    fs::write("/short", "x").map_err(|error| error.to_string())?;
+    if loop_device::change(&device, &open("/short")?).is_ok() {
+        return Err("a file of another length was taken".to_owned());
     }
     mounts::release(layout::LOWER).map_err(text)?;
     loop_device::detach(&device).map_err(text)

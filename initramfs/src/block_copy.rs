@@ -1,0 +1,302 @@
+//! Copies a file block by block in one pass, and compares each block's BLAKE3 with the manifest's on the way.
+//!
+//! One thread reads at a time and in order, as a stick or a disc likes it, while the others hash and write what they have
+//! read, so the medium never waits for a processor. A block that cannot be read or is wrong is read once more, past every
+//! cache; after that the copy ends with its place.
+
+use anyhow::{Result, anyhow};
+use blake3::hazmat::ChainingValue;
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fs::{Advice, Mode, OFlags};
+use rustix::io::Errno;
+use sino_boot::block_hash::{self, BLOCK};
+use std::fmt;
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Reads past the page cache go to memory that begins at a multiple of this, which satisfies every block device.
+const ALIGNMENT: usize = 4096;
+/// Two at least: one reads while the other hashes and writes. More than this many only wait for the medium.
+const THREADS: std::ops::RangeInclusive<usize> = 2..=8;
+
+/// A copy to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'a> {
+    /// The file to read.
+    pub from: &'a OwnedFd,
+    /// The file to write, which gets the same length; `None` only verifies.
+    pub to: Option<&'a OwnedFd>,
+    /// Length in bytes.
+    pub size: u64,
+    /// The chaining value of each block ([`block_hash`]).
+    pub blocks: &'a [ChainingValue],
+}
+
+/// What is wrong with a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It cannot be read.
+    Unreadable(Errno),
+    /// The file ends before it.
+    Missing,
+    /// Its bytes are not those that were built.
+    Wrong,
+    /// The copy cannot be written.
+    Unwritable(Errno),
+}
+
+/// A block that could not be copied, after a second attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadBlock {
+    /// Its number, from 0.
+    pub index: u64,
+    /// What is wrong.
+    pub trouble: Trouble,
+}
+
+impl fmt::Display for BadBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = BLOCK >> 20;
+        write!(f, "block {} of the root image (at {} MiB) ", self.index, self.index.saturating_mul(mib as u64))?;
+        match &self.trouble {
+            Trouble::Unreadable(error) => write!(f, "cannot be read, twice: {error}"),
+            Trouble::Missing => f.write_str("is missing: the file ends too early"),
+            Trouble::Wrong => f.write_str("is not what was built, read twice"),
+            Trouble::Unwritable(error) => write!(f, "cannot be written to RAM: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for BadBlock {}
+
+struct Work<'a> {
+    plan: Plan<'a>,
+    /// The same file, read past the page cache where its file system can do that.
+    direct: Option<OwnedFd>,
+    next: Mutex<u64>,
+    stop: AtomicBool,
+    done: AtomicU64,
+    bad: Mutex<Option<BadBlock>>,
+    retried: AtomicU64,
+}
+
+/// What a copy came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Blocks that were right only when they were read a second time.
+    pub retried: u64,
+}
+
+/// Makes the copy. `progress` is called with the number of bytes that are copied and verified, from several threads.
+///
+/// # Errors
+/// The first block that could not be copied ([`BadBlock`] is in the chain), or no thread could be started.
+pub fn copy(plan: Plan<'_>, progress: &(dyn Fn(u64) + Sync)) -> Result<Copied> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let direct = reopened_direct(plan.from);
+    let _ = rustix::fs::fadvise(plan.from, 0, None, Advice::Sequential);
+    let work = Work {
+        plan,
+        direct,
+        next: Mutex::new(0),
+        stop: AtomicBool::new(false),
+        done: AtomicU64::new(0),
+        bad: Mutex::new(None),
+        retried: AtomicU64::new(0),
+    };
+    std::thread::scope(|scope| -> Result<()> {
+        let mut workers = Vec::new();
+        for number in 0..threads.clamp(*THREADS.start(), *THREADS.end()) {
+            let thread = std::thread::Builder::new().name(format!("copy {number}")).stack_size(256 << 10);
+            match thread.spawn_scoped(scope, || work.run(progress)) {
+                Ok(worker) => workers.push(worker),
+                // Fewer are slower, no more.
+                Err(_) if number > 0 => break,
+                Err(error) => return Err(anyhow!(error).context("starting a thread for the copy")),
+            }
+        }
+        for worker in workers {
+            worker
+                .join()
+                .map_err(|panic| anyhow!("a thread of the copy: {}", sino_boot::stage::message(panic.as_ref())))?;
+        }
+        Ok(())
+    })?;
+    let bad = work.bad.into_inner().unwrap_or_else(PoisonError::into_inner);
+    match bad {
+        Some(bad) => Err(anyhow!(bad)),
+        None => Ok(Copied { retried: work.retried.into_inner() }),
+    }
+}
+
+/// Opens the same file once more for reads past the page cache; `None` where the file system has no such reads.
+fn reopened_direct(file: &OwnedFd) -> Option<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty()).ok()
+}
+
+impl Work<'_> {
+    /// Copies blocks until there are no more, or one of them is bad.
+    fn run(&self, progress: &(dyn Fn(u64) + Sync)) {
+        let mut memory = vec![0; BLOCK + ALIGNMENT];
+        let offset = memory.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+        let Some(buffer) = memory.get_mut(offset..offset + BLOCK) else { return };
+        while !self.stop.load(Ordering::Acquire) {
+            match self.one(buffer) {
+                Ok(None) => return,
+                Ok(Some(length)) => progress(self.done.fetch_add(length, Ordering::AcqRel) + length),
+                Err(bad) => {
+                    self.stop.store(true, Ordering::Release);
+                    let mut first = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
+                    if first.as_ref().is_none_or(|first| bad.index < first.index) {
+                        *first = Some(bad);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Copies the next block; `None` if there is none.
+    fn one(&self, buffer: &mut [u8]) -> Result<Option<u64>, BadBlock> {
+        let (index, read) = {
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let index = *next;
+            if self.length(index) == 0 {
+                return Ok(None);
+            }
+            *next += 1;
+            (index, self.read(index, buffer, self.direct.as_ref().unwrap_or(self.plan.from)))
+        };
+        let length = self.length(index);
+        let mut result = read.and_then(|()| self.check(index, buffer, length));
+        if result.is_err() {
+            // What is cached may be what is wrong.
+            self.forget(index);
+            result = self
+                .read(index, buffer, self.direct.as_ref().unwrap_or(self.plan.from))
+                .and_then(|()| self.check(index, buffer, length));
+            if result.is_ok() {
+                self.retried.fetch_add(1, Ordering::AcqRel);
+            }
+        }
+        result.and_then(|()| self.write(index, buffer, length)).map_err(|trouble| BadBlock { index, trouble })?;
+        if self.direct.is_none() {
+            // What was read is not needed a second time: it must not fill the page cache beside the copy.
+            self.forget(index);
+        }
+        Ok(Some(length as u64))
+    }
+
+    /// The bytes of a block; 0 behind the last.
+    fn length(&self, index: u64) -> usize {
+        let left = self.plan.size.saturating_sub(index.saturating_mul(BLOCK as u64));
+        usize::try_from(left).unwrap_or(BLOCK).min(BLOCK)
+    }
+
+    fn read(&self, index: u64, buffer: &mut [u8], from: &OwnedFd) -> Result<(), Trouble> {
+        let length = self.length(index);
+        let mut filled = 0;
+        while filled < length {
+            let rest = buffer.get_mut(filled..).unwrap_or_default();
+            match rustix::io::pread(from, rest, index * BLOCK as u64 + filled as u64) {
+                Ok(0) => return Err(Trouble::Missing),
+                Ok(count) => filled += count,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(Trouble::Unreadable(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, index: u64, buffer: &[u8], length: usize) -> Result<(), Trouble> {
+        let block = buffer.get(..length).unwrap_or_default();
+        let wanted = usize::try_from(index).ok().and_then(|index| self.plan.blocks.get(index));
+        if wanted == Some(&block_hash::chaining_value(index, block)) { Ok(()) } else { Err(Trouble::Wrong) }
+    }
+
+    fn write(&self, index: u64, buffer: &[u8], length: usize) -> Result<(), Trouble> {
+        let Some(to) = self.plan.to else { return Ok(()) };
+        let mut written = 0;
+        while written < length {
+            let rest = buffer.get(written..length).unwrap_or_default();
+            match rustix::io::pwrite(to, rest, index * BLOCK as u64 + written as u64) {
+                Ok(0) => return Err(Trouble::Unwritable(Errno::NOSPC)),
+                Ok(count) => written += count,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(Trouble::Unwritable(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&self, index: u64) {
+        let length = NonZeroU64::new(self.length(index) as u64);
+        let _ = rustix::fs::fadvise(self.plan.from, index * BLOCK as u64, length, Advice::DontNeed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::{Read, Seek, Write};
+
+    fn file(bytes: &[u8]) -> OwnedFd {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        file.into()
+    }
+
+    fn values(bytes: &[u8]) -> Vec<ChainingValue> {
+        (0..).zip(bytes.chunks(BLOCK)).map(|(index, block)| block_hash::chaining_value(index, block)).collect()
+    }
+
+    fn sample() -> Vec<u8> {
+        (0..5 * BLOCK + 4097).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1] ^ n.to_le_bytes()[2]).collect()
+    }
+
+    fn run(from: &OwnedFd, size: usize, blocks: &[ChainingValue]) -> (Result<Copied>, Vec<u8>, u64) {
+        let mut to = tempfile::tempfile().unwrap();
+        let most = AtomicU64::new(0);
+        let fd: OwnedFd = to.try_clone().unwrap().into();
+        let result = copy(Plan { from, to: Some(&fd), size: size as u64, blocks }, &|done| {
+            most.fetch_max(done, Ordering::AcqRel);
+        });
+        let mut copied = Vec::new();
+        to.rewind().unwrap();
+        to.read_to_end(&mut copied).unwrap();
+        (result, copied, most.into_inner())
+    }
+
+    #[test]
+    fn the_copy_is_the_source() {
+        let bytes = sample();
+        let (result, copied, most) = run(&file(&bytes), bytes.len(), &values(&bytes));
+        assert_eq!(result.unwrap(), Copied { retried: 0 });
+        assert!(copied == bytes);
+        assert_eq!(most, bytes.len() as u64);
+    }
+
+    #[test]
+    fn a_wrong_bit_and_a_missing_end_are_told_with_their_block() {
+        let bytes = sample();
+        let mut wrong = bytes.clone();
+        wrong[3 * BLOCK + 77] ^= 4;
+        let bad = |result: Result<Copied>| result.unwrap_err().downcast::<BadBlock>().unwrap();
+        let result = run(&file(&wrong), bytes.len(), &values(&bytes)).0;
+        assert_eq!(bad(result), BadBlock { index: 3, trouble: Trouble::Wrong });
+        let result = run(&file(&bytes[..4 * BLOCK + 9]), bytes.len(), &values(&bytes)).0;
+        assert_eq!(bad(result), BadBlock { index: 4, trouble: Trouble::Missing });
+    }
+
+    #[test]
+    fn a_copy_that_cannot_be_written_is_told() {
+        let bytes = sample();
+        let full: OwnedFd = File::options().write(true).open("/dev/full").unwrap().into();
+        let from = file(&bytes);
+        let plan = Plan { from: &from, to: Some(&full), size: bytes.len() as u64, blocks: &values(&bytes) };
+        let error = copy(plan, &|_| {}).unwrap_err().downcast::<BadBlock>().unwrap();
+        assert_eq!(error.trouble, Trouble::Unwritable(Errno::NOSPC));
+    }
+}

@@ -1,0 +1,700 @@
+//! LVM2's on-disk metadata, read-only: enough to find where a linear or striped volume's data lies.
+//!
+//! The caller reads, this understands: [`label`] takes a physical volume's first bytes, [`text_pieces`] a metadata
+//! area's header, [`parse`] the text, and [`VolumeGroup::targets`] says what device-mapper is to be told. Nothing is
+//! changed or activated, and thin, RAID, cached and snapshot volumes are refused: their data is not where it seems.
+//! Sources: the documentation of libvslvm, "Logical Volume Manager (LVM) format"; lvm2's man pages; the kernel's
+//! `Documentation/admin-guide/device-mapper` (linear and striped).
+
+use crate::superblock::number;
+use anyhow::{Context, Result, bail, ensure};
+use std::collections::BTreeMap;
+
+/// How much of a physical volume's beginning [`label`] wants, in bytes: the label is in one of four sectors.
+pub const HEAD: usize = 4 * SECTOR;
+/// How much [`text_pieces`] wants of a metadata area's beginning, in bytes.
+pub const AREA_HEADER: usize = 512;
+const SECTOR: usize = 512;
+/// A text is a few KiB for each volume, and areas have 1 MiB unless somebody asked for more.
+const LONGEST_TEXT: u64 = 16 << 20;
+/// Sections in sections: a text has five levels.
+const DEEPEST: usize = 16;
+
+/// What a physical volume's label says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// The physical volume's UUID: 32 characters, without LVM's dashes.
+    pub pv_uuid: String,
+    /// Offset and size of its metadata areas, in bytes on the device. May be empty: other volumes of the group have it.
+    pub metadata_areas: Vec<(u64, u64)>,
+}
+
+/// Reads the label from a device's first [`HEAD`] bytes; `None` if it is not a physical volume of LVM2.
+#[must_use]
+pub fn label(head: &[u8]) -> Option<Label> {
+    head.chunks(SECTOR).take(HEAD / SECTOR).zip(0..).find_map(|(sector, index)| label_in(sector, index))
+}
+
+fn label_in(sector: &[u8], index: u64) -> Option<Label> {
+    let is_label = sector.get(..8)? == b"LABELONE"
+        && sector.get(24..32)? == b"LVM2 001"
+        && number(sector, 8, 8)? == index
+        && number(sector, 16, 4)? == u64::from(crc32(CRC_SEED, sector.get(20..SECTOR)?));
+    if !is_label {
+        return None;
+    }
+    let header = sector.get(usize::try_from(number(sector, 20, 4)?).ok()?..)?;
+    let id = header.get(..32)?;
+    let is_id = id.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'!' | b'#'));
+    // After the UUID and the device's size: the data areas, a zero pair, the metadata areas, a zero pair.
+    let mut at = 40;
+    let mut areas = || {
+        let mut found = Vec::new();
+        loop {
+            let area = (number(header, at, 8)?, number(header, at + 8, 8)?);
+            at += 16;
+            match area {
+                (0, _) => return Some(found),
+                area => found.push(area),
+            }
+        }
+    };
+    areas()?;
+    let metadata_areas = areas()?;
+    Some(Label { pv_uuid: is_id.then(|| String::from_utf8_lossy(id).into_owned())?, metadata_areas })
+}
+
+/// Where the current text lies, from the [`AREA_HEADER`] bytes at the start of `area`, one of a label's.
+///
+/// One or two pieces, (offset, length) in bytes on the device, to be read and joined: the area is a ring. `None` if the
+/// area holds no text, is marked as out of use, or is damaged.
+#[must_use]
+pub fn text_pieces(area: (u64, u64), header: &[u8]) -> Option<Vec<(u64, u64)>> {
+    let (start, size) = area;
+    let header = header.get(..AREA_HEADER)?;
+    let is_area = header.get(4..20)? == b" LVM2 x[5A%r0N*>"
+        && number(header, 20, 4)? == 1
+        && number(header, 0, 4)? == u64::from(crc32(CRC_SEED, header.get(4..)?));
+    // The first place is the text that counts; the second one that was being written. Flag 1: ignore this area.
+    let (offset, length, flags) = (number(header, 40, 8)?, number(header, 48, 8)?, number(header, 60, 4)?);
+    let ring = AREA_HEADER as u64;
+    if !is_area || flags & 1 != 0 || offset < ring || offset >= size || !(1..=LONGEST_TEXT).contains(&length) {
+        return None;
+    }
+    start.checked_add(size)?;
+    let first = length.min(size - offset);
+    let rest = length - first;
+    if rest > offset - ring {
+        return None;
+    }
+    let pieces = [(start + offset, first), (start + ring, rest)];
+    Some(pieces.into_iter().filter(|(_, length)| *length > 0).collect())
+}
+
+/// Whether `text` is the one that the area's header speaks of, whole and unchanged since.
+#[must_use]
+pub fn is_whole(header: &[u8], text: &[u8]) -> bool {
+    number(header, 56, 4) == Some(u64::from(crc32(CRC_SEED, text)))
+}
+
+const CRC_SEED: u32 = 0xf597_a6cf;
+
+/// The CRC-32 of Ethernet and GPT, without the usual inversions of `seed` and result, which LVM does not make.
+pub(crate) fn crc32(seed: u32, bytes: &[u8]) -> u32 {
+    bytes.iter().fold(seed, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
+    })
+}
+
+/// A volume group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeGroup {
+    /// Its name.
+    pub name: String,
+    /// Counts the changes: of two texts, the one with the higher number counts.
+    pub seqno: u64,
+    /// Length of an extent in 512-byte sectors.
+    pub extent_sectors: u64,
+    /// Its physical volumes, by their names in the text (`pv0`).
+    pub physical: BTreeMap<String, Physical>,
+    /// Its logical volumes by name, LVM's internal ones among them.
+    pub logical: BTreeMap<String, Logical>,
+    /// The volumes that take part in a snapshot in such a way that their data is not to be read alone, and why.
+    pub entangled: BTreeMap<String, &'static str>,
+}
+
+/// A physical volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Physical {
+    /// Its UUID as in [`Label::pv_uuid`].
+    pub id: String,
+    /// Where its first extent begins, in 512-byte sectors.
+    pub pe_start: u64,
+}
+
+/// A logical volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logical {
+    /// Its segments, in the order of their first extents.
+    pub segments: Vec<Segment>,
+}
+
+/// A part of a logical volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Its first extent, counted in the logical volume.
+    pub start_extent: u64,
+    /// Its length in extents.
+    pub extents: u64,
+    /// LVM's segment type: `striped`, `thin`, `raid1` and so on.
+    pub kind: String,
+    /// Length of a stripe's chunk in 512-byte sectors; 0 if there is one stripe.
+    pub stripe_sectors: u64,
+    /// Each stripe's physical volume and the extent in it where the stripe begins. One stripe: a linear segment.
+    pub stripes: Vec<(String, u64)>,
+}
+
+/// A device-mapper target; all numbers are 512-byte sectors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Where it begins in the volume.
+    pub start: u64,
+    /// Its length.
+    pub length: u64,
+    /// Where its data lies.
+    pub mapping: Mapping,
+}
+
+/// Where a target's data lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mapping {
+    /// On one physical volume, from `start` on.
+    Linear {
+        /// The physical volume's UUID.
+        pv_id: String,
+        /// The first sector.
+        start: u64,
+    },
+    /// In turns of `chunk` sectors on several.
+    Striped {
+        /// How many sectors of a stripe come in one piece.
+        chunk: u64,
+        /// Each stripe's physical volume (its UUID) and first sector.
+        stripes: Vec<(String, u64)>,
+    },
+}
+
+impl VolumeGroup {
+    /// The device-mapper targets of volume `lv`, in order and without gaps.
+    ///
+    /// # Errors
+    /// There is no such volume; it is neither linear nor striped; or the metadata contradict themselves.
+    pub fn targets(&self, lv: &str) -> Result<Vec<Target>> {
+        self.mapped(lv).with_context(|| format!("logical volume {}/{lv}", self.name))
+    }
+
+    fn mapped(&self, lv: &str) -> Result<Vec<Target>> {
+        let volume = self.logical.get(lv).with_context(|| {
+            let names: Vec<&str> = self.logical.keys().map(String::as_str).collect();
+            format!("there is no such volume; the volume group has: {}", names.join(", "))
+        })?;
+        if let Some(why) = self.entangled.get(lv) {
+            bail!("it is {why}; only linear and striped volumes can carry a medium");
+        }
+        ensure!(!volume.segments.is_empty(), "it has no segments");
+        let mut next = 0;
+        let mut targets = Vec::new();
+        for segment in &volume.segments {
+            ensure!(segment.start_extent == next, "a gap or an overlap at extent {next}");
+            next = segment.start_extent.checked_add(segment.extents).context("it is too long")?;
+            targets.push(self.target(segment)?);
+        }
+        Ok(targets)
+    }
+
+    fn target(&self, segment: &Segment) -> Result<Target> {
+        let kind = segment.kind.as_str();
+        ensure!(
+            matches!(kind, "striped" | "linear"),
+            "it is of type {kind:?}; only linear and striped volumes can carry a medium"
+        );
+        let count = u64::try_from(segment.stripes.len())?;
+        ensure!(count > 0 && segment.extents > 0, "a segment is empty");
+        ensure!(
+            segment.extents.is_multiple_of(count),
+            "{} extents cannot be divided by {count} stripes",
+            segment.extents
+        );
+        let stripes = segment.stripes.iter().map(|(pv, extent)| self.place(pv, *extent)).collect::<Result<Vec<_>>>()?;
+        let mapping = match <[(String, u64); 1]>::try_from(stripes) {
+            Ok([(pv_id, start)]) => Mapping::Linear { pv_id, start },
+            Err(stripes) => {
+                ensure!(segment.stripe_sectors > 0, "its stripes have no length");
+                Mapping::Striped { chunk: segment.stripe_sectors, stripes }
+            }
+        };
+        Ok(Target { start: self.sectors(segment.start_extent)?, length: self.sectors(segment.extents)?, mapping })
+    }
+
+    /// The UUID of a physical volume and the sector where one of its extents begins.
+    fn place(&self, pv: &str, extent: u64) -> Result<(String, u64)> {
+        let physical = self.physical.get(pv).with_context(|| {
+            if self.logical.contains_key(pv) {
+                format!("its data lies on volume {pv}, not on a disk (is a pvmove unfinished?)")
+            } else {
+                format!("there is no physical volume {pv:?}")
+            }
+        })?;
+        let start = physical.pe_start.checked_add(self.sectors(extent)?).context("an extent is out of range")?;
+        Ok((physical.id.clone(), start))
+    }
+
+    fn sectors(&self, extents: u64) -> Result<u64> {
+        extents.checked_mul(self.extent_sectors).context("an extent is out of range")
+    }
+}
+
+/// Understands a metadata text.
+///
+/// # Errors
+/// The text is not well-formed or something needed is missing; the message gives the line.
+pub fn parse(text: &str) -> Result<VolumeGroup> {
+    ensure!(text.len() as u64 <= LONGEST_TEXT, "the text is longer than {} MiB", LONGEST_TEXT >> 20);
+    // A text ends with a zero byte on disk.
+    let root = Reader { rest: text.trim_end_matches('\0'), line: 1 }.section(0)?;
+    let (name, group) = root.sections().next().context("the text has no volume group")?;
+    let mut volumes = VolumeGroup {
+        name: name.to_owned(),
+        seqno: group.number("seqno")?,
+        extent_sectors: group.number("extent_size")?,
+        physical: BTreeMap::new(),
+        logical: BTreeMap::new(),
+        entangled: BTreeMap::new(),
+    };
+    ensure!(volumes.extent_sectors > 0, "line {}: extent_size is 0", group.line);
+    for (name, physical) in group.section("physical_volumes").into_iter().flat_map(Section::sections) {
+        let id = physical.text("id")?.replace('-', "");
+        volumes.physical.insert(name.to_owned(), Physical { id, pe_start: physical.number("pe_start")? });
+    }
+    for (name, logical) in group.section("logical_volumes").into_iter().flat_map(Section::sections) {
+        let parts = || logical.sections().filter(|(name, _)| name.starts_with("segment")).map(|(_, part)| part);
+        let mut segments = parts().map(segment).collect::<Result<Vec<_>>>()?;
+        segments.sort_by_key(|segment| segment.start_extent);
+        volumes.logical.insert(name.to_owned(), Logical { segments });
+        for part in parts() {
+            if let Ok(store) = part.text("cow_store") {
+                volumes.entangled.insert(store.to_owned(), "a snapshot");
+            }
+            if let (Ok(store), Ok(origin)) = (part.text("merging_store"), part.text("origin")) {
+                volumes.entangled.insert(store.to_owned(), "a snapshot");
+                volumes.entangled.insert(origin.to_owned(), "being merged with a snapshot");
+            }
+        }
+    }
+    Ok(volumes)
+}
+
+fn segment(part: &Section) -> Result<Segment> {
+    let kind = part.text("type")?.to_owned();
+    let mut stripes = Vec::new();
+    // Other types have other lists, and are not mapped.
+    if matches!(kind.as_str(), "striped" | "linear") {
+        for pair in part.list("stripes")?.chunks(2) {
+            match pair {
+                [Value::Text(pv), Value::Number(extent)] => stripes.push((pv.clone(), *extent)),
+                _ => bail!("line {}: stripes are not pairs of a physical volume and an extent", part.line),
+            }
+        }
+    }
+    Ok(Segment {
+        start_extent: part.number("start_extent")?,
+        extents: part.number("extent_count")?,
+        kind,
+        stripe_sectors: part.number("stripe_size").unwrap_or(0),
+        stripes,
+    })
+}
+
+/// A section of a text: the line where it begins, for messages, and what it holds.
+#[derive(Debug)]
+struct Section {
+    line: usize,
+    entries: Vec<(String, Value)>,
+}
+
+#[derive(Debug)]
+enum Value {
+    Section(Section),
+    Number(u64),
+    Text(String),
+    List(Vec<Value>),
+    /// What no caller asks for, for example a negative number.
+    Other,
+}
+
+impl Section {
+    fn get(&self, key: &str) -> Option<&Value> {
+        self.entries.iter().find(|(name, _)| name == key).map(|(_, value)| value)
+    }
+
+    fn sections(&self) -> impl Iterator<Item = (&str, &Section)> {
+        self.entries.iter().filter_map(|(name, value)| match value {
+            Value::Section(section) => Some((name.as_str(), section)),
+            _ => None,
+        })
+    }
+
+    fn section(&self, key: &str) -> Option<&Section> {
+        self.sections().find(|(name, _)| *name == key).map(|(_, section)| section)
+    }
+
+    fn number(&self, key: &str) -> Result<u64> {
+        match self.get(key) {
+            Some(Value::Number(number)) => Ok(*number),
+            _ => bail!("line {}: the section has no number {key:?}", self.line),
+        }
+    }
+
+    fn text(&self, key: &str) -> Result<&str> {
+        match self.get(key) {
+            Some(Value::Text(text)) => Ok(text),
+            _ => bail!("line {}: the section has no text {key:?}", self.line),
+        }
+    }
+
+    fn list(&self, key: &str) -> Result<&[Value]> {
+        match self.get(key) {
+            Some(Value::List(list)) => Ok(list),
+            _ => bail!("line {}: the section has no list {key:?}", self.line),
+        }
+    }
+}
+
+/// Reads a text from its beginning to its end.
+struct Reader<'a> {
+    rest: &'a str,
+    line: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// What stands in a section; its '{' has been read. Depth 0 is the whole text, which needs no braces.
+    fn section(&mut self, depth: usize) -> Result<Section> {
+        let line = self.line;
+        ensure!(depth <= DEEPEST, "line {line}: more than {DEEPEST} sections in each other");
+        let mut entries = Vec::new();
+        loop {
+            self.skip_space();
+            if self.rest.is_empty() {
+                ensure!(depth == 0, "line {line}: the section that begins here does not end");
+                return Ok(Section { line, entries });
+            }
+            if depth > 0 && self.take('}') {
+                return Ok(Section { line, entries });
+            }
+            let name = self.word()?.to_owned();
+            self.skip_space();
+            let value = if self.take('{') {
+                Value::Section(self.section(depth + 1)?)
+            } else if self.take('=') {
+                self.value()?
+            } else {
+                bail!("line {}: neither '=' nor '{{' after {name:?}", self.line);
+            };
+            entries.push((name, value));
+        }
+    }
+
+    fn value(&mut self) -> Result<Value> {
+        self.skip_space();
+        if !self.take('[') {
+            return self.scalar();
+        }
+        let line = self.line;
+        let mut list = Vec::new();
+        loop {
+            self.skip_space();
+            if self.take(']') {
+                return Ok(Value::List(list));
+            }
+            ensure!(!self.rest.is_empty(), "line {line}: the list that begins here does not end");
+            list.push(self.scalar()?);
+            self.skip_space();
+            ensure!(self.take(',') || self.rest.starts_with(']'), "line {}: no ',' between values", self.line);
+        }
+    }
+
+    fn scalar(&mut self) -> Result<Value> {
+        if self.take('"') {
+            return self.quoted().map(Value::Text);
+        }
+        Ok(self.word()?.parse().map_or(Value::Other, Value::Number))
+    }
+
+    /// The rest of a quoted text; a backslash takes the next character as it is.
+    fn quoted(&mut self) -> Result<String> {
+        let line = self.line;
+        let mut text = String::new();
+        let mut characters = self.rest.char_indices();
+        while let Some((at, c)) = characters.next() {
+            match c {
+                '"' => {
+                    self.rest = self.rest.get(at + 1..).unwrap_or_default();
+                    return Ok(text);
+                }
+                '\\' => text.extend(characters.next().map(|(_, c)| c)),
+                c => {
+                    self.line += usize::from(c == '\n');
+                    text.push(c);
+                }
+            }
+        }
+        bail!("line {line}: the quoted text that begins here does not end")
+    }
+
+    fn word(&mut self) -> Result<&'a str> {
+        let is_end = |c: char| !(c.is_ascii_alphanumeric() || "_.+-/@:".contains(c));
+        let (word, rest) =
+            self.rest.split_at_checked(self.rest.find(is_end).unwrap_or(self.rest.len())).unwrap_or_default();
+        match self.rest.chars().next() {
+            Some(c) if word.is_empty() => bail!("line {}: unexpected {c:?}", self.line),
+            None => bail!("line {}: the text ends too early", self.line),
+            _ => {}
+        }
+        self.rest = rest;
+        Ok(word)
+    }
+
+    fn take(&mut self, c: char) -> bool {
+        match self.rest.strip_prefix(c) {
+            Some(rest) => self.rest = rest,
+            None => return false,
+        }
+        true
+    }
+
+    /// Goes to what is neither white space nor a comment.
+    fn skip_space(&mut self) {
+        loop {
+            let rest = self.rest.trim_start();
+            let skipped = self.rest.get(..self.rest.len() - rest.len()).unwrap_or_default();
+            self.line += skipped.matches('\n').count();
+            self.rest = rest;
+            if !rest.starts_with('#') {
+                return;
+            }
+            self.rest = rest.find('\n').and_then(|end| rest.get(end..)).unwrap_or_default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ID: &str = "AAAAAABBBBCCCCDDDDEEEEFFFFGGGGGG";
+
+    fn number_at(bytes: &mut [u8], at: usize, value: u64) {
+        bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+    }
+
+    fn sealed(sector: &mut [u8], from: usize, at: usize) {
+        let crc = crc32(CRC_SEED, &sector[from..512]);
+        sector[at..at + 4].copy_from_slice(&crc.to_le_bytes());
+    }
+
+    fn pv() -> Vec<u8> {
+        let mut head = vec![0; HEAD];
+        let sector = &mut head[512..1024];
+        sector[..8].copy_from_slice(b"LABELONE");
+        sector[8] = 1;
+        sector[20] = 32;
+        sector[24..32].copy_from_slice(b"LVM2 001");
+        sector[32..64].copy_from_slice(ID.as_bytes());
+        number_at(sector, 72, 1 << 20);
+        number_at(sector, 104, 4096);
+        number_at(sector, 112, 1 << 16);
+        sealed(sector, 20, 16);
+        head
+    }
+
+    fn area(offset: u64, length: u64, flags: u8) -> Vec<u8> {
+        let mut header = vec![0; AREA_HEADER];
+        header[4..20].copy_from_slice(b" LVM2 x[5A%r0N*>");
+        header[20] = 1;
+        number_at(&mut header, 40, offset);
+        number_at(&mut header, 48, length);
+        header[60] = flags;
+        sealed(&mut header, 4, 0);
+        header
+    }
+
+    #[test]
+    fn a_label_names_the_volume_and_its_metadata_areas() {
+        let head = pv();
+        assert_eq!(label(&head), Some(Label { pv_uuid: ID.to_owned(), metadata_areas: vec![(4096, 1 << 16)] }));
+        let mut damaged = head.clone();
+        damaged[600] ^= 1;
+        assert_eq!(label(&damaged), None);
+        assert_eq!(label(&head[512..]), None, "a label says in which sector it is");
+        assert_eq!(label(&head[..1000]), None);
+    }
+
+    #[test]
+    fn a_text_may_wrap_round_the_end_of_its_area() {
+        let place = (4096, 65_536);
+        assert_eq!(text_pieces(place, &area(512, 1000, 0)), Some(vec![(4608, 1000)]));
+        assert_eq!(text_pieces(place, &area(65_024, 1000, 0)), Some(vec![(69_120, 512), (4608, 488)]));
+        assert_eq!(text_pieces(place, &area(1024, 65_025, 0)), None, "longer than the ring");
+        assert_eq!(text_pieces(place, &area(512, 1000, 1)), None, "ignored");
+        assert_eq!(text_pieces(place, &area(0, 0, 0)), None, "no volume group");
+        assert_eq!(text_pieces((4096, 1 << 40), &area(512, LONGEST_TEXT + 1, 0)), None);
+        assert_eq!(text_pieces((u64::MAX, 65_536), &area(512, 1000, 0)), None);
+        let mut damaged = area(512, 1000, 0);
+        damaged[100] = 1;
+        assert_eq!(text_pieces(place, &damaged), None);
+    }
+
+    #[test]
+    fn a_changed_text_is_noticed() {
+        let mut header = area(512, 4, 0);
+        header[56..60].copy_from_slice(&crc32(CRC_SEED, b"text").to_le_bytes());
+        assert!(is_whole(&header, b"text"));
+        assert!(!is_whole(&header, b"tex!"));
+        // The check value that every description of CRC-32 gives.
+        assert_eq!(!crc32(!0, b"123456789"), 0xcbf4_3926);
+    }
+
+    const TEXT: &str = r#"# a comment
+vg0 {
+    seqno = 7
+    extent_size = 8192
+    flags = []
+    physical_volumes {
+        pv0 { id = "aaaaaa-aaaa-aaaa-aaaa-aaaa-aaaa-aaaaaa" pe_start = 2048 device = "/dev/a \"b\" \\" }
+        pv1 { id = "bbbbbb-bbbb-bbbb-bbbb-bbbb-bbbb-bbbbbb"	# tab
+              pe_start = 4096 }
+    }
+    logical_volumes {
+        root {
+            status = ["READ", "WRITE"]
+            segment2 { start_extent = 10 extent_count = 6 type = "striped" stripe_size = 128
+                       stripes = ["pv0", 20, "pv1", 0] }
+            segment1 { start_extent = 0 extent_count = 10 type = "striped" stripes = ["pv1", 3] }
+        }
+        thin { segment1 { start_extent = 0 extent_count = 10 type = "thin" transaction_id = -1 } }
+        moving { segment1 { start_extent = 0 extent_count = 1 type = "striped" stripes = ["pvmove0", 3] } }
+        pvmove0 { segment1 { start_extent = 0 extent_count = 1 type = "mirror" } }
+        gap { segment1 { start_extent = 1 extent_count = 1 type = "striped" stripes = ["pv1", 3] } }
+        odd { segment1 { start_extent = 0 extent_count = 3 type = "striped" stripes = ["pv0", 3, "pv1", 3] } }
+        far { segment1 { start_extent = 0 extent_count = 1 type = "striped" stripes = ["pv0", 18446744073709551615] } }
+        none { }
+        cow { segment1 { start_extent = 0 extent_count = 1 type = "striped" stripes = ["pv1", 3] } }
+        snapshot0 { segment1 { start_extent = 0 extent_count = 1 type = "snapshot" origin = "root" cow_store = "cow" } }
+    }
+}
+contents = "Text Format Volume Group"
+version = 1
+"#;
+
+    #[test]
+    fn a_text_becomes_targets() {
+        let group = parse(&format!("{TEXT}\0")).unwrap();
+        assert_eq!((group.name.as_str(), group.seqno, group.extent_sectors), ("vg0", 7, 8192));
+        let id = |c: &str| c.repeat(32);
+        assert_eq!(group.physical["pv1"], Physical { id: id("b"), pe_start: 4096 });
+        let linear = Mapping::Linear { pv_id: id("b"), start: 4096 + 3 * 8192 };
+        let stripes = vec![(id("a"), 2048 + 20 * 8192), (id("b"), 4096)];
+        assert_eq!(
+            group.targets("root").unwrap(),
+            [
+                Target { start: 0, length: 81_920, mapping: linear },
+                Target { start: 81_920, length: 49_152, mapping: Mapping::Striped { chunk: 128, stripes } },
+            ]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_mapped_is_named() {
+        let group = parse(TEXT).unwrap();
+        for (lv, why) in [
+            ("thin", "it is of type \"thin\"; only linear and striped volumes can carry a medium"),
+            ("cow", "it is a snapshot; only linear and striped volumes can carry a medium"),
+            ("moving", "its data lies on volume pvmove0, not on a disk (is a pvmove unfinished?)"),
+            ("gap", "a gap or an overlap at extent 0"),
+            ("odd", "3 extents cannot be divided by 2 stripes"),
+            ("far", "an extent is out of range"),
+            ("none", "it has no segments"),
+        ] {
+            let error = format!("{:#}", group.targets(lv).unwrap_err());
+            assert_eq!(error, format!("logical volume vg0/{lv}: {why}"));
+        }
+        let error = format!("{:#}", group.targets("x").unwrap_err());
+        let there = "cow, far, gap, moving, none, odd, pvmove0, root, snapshot0, thin";
+        assert_eq!(error, format!("logical volume vg0/x: there is no such volume; the volume group has: {there}"));
+        let merging = TEXT.replace("cow_store", "merging_store");
+        let error = format!("{:#}", parse(&merging).unwrap().targets("root").unwrap_err());
+        assert!(error.contains("being merged with a snapshot"), "{error}");
+    }
+
+    #[test]
+    fn errors_give_the_line() {
+        let error = |text: &str| format!("{:#}", parse(text).unwrap_err());
+        assert_eq!(error(""), "the text has no volume group");
+        assert_eq!(error("\n#\nvg {\n a = 1\n"), "line 3: the section that begins here does not end");
+        assert_eq!(error("vg {\n\n}"), "line 1: the section has no number \"seqno\"");
+        assert_eq!(error("vg {\n a ]"), "line 2: neither '=' nor '{' after \"a\"");
+        assert_eq!(error("vg {\n a = ? }"), "line 2: unexpected '?'");
+        assert_eq!(error("vg { a = \"\n\" b = \"x"), "line 2: the quoted text that begins here does not end");
+        assert_eq!(error("a = [1, 2"), "line 1: no ',' between values");
+        assert_eq!(error("a = [1,\n"), "line 1: the list that begins here does not end");
+        assert_eq!(error("a ="), "line 1: the text ends too early");
+        assert_eq!(error(&"a {\n".repeat(10_000)), "line 17: more than 16 sections in each other");
+        let stripes = TEXT.replace("[\"pv1\", 3]", "[\"pv1\"]");
+        assert_eq!(error(&stripes), "line 16: stripes are not pairs of a physical volume and an extent");
+        assert_eq!(error(&TEXT.replace("8192", "0")), "line 2: extent_size is 0");
+    }
+
+    proptest! {
+        #[test]
+        fn no_label_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 488), offset in 0..600_u32) {
+            let mut head = pv();
+            head[536..1024].copy_from_slice(&bytes);
+            head[532..536].copy_from_slice(&offset.to_le_bytes());
+            head[536..544].copy_from_slice(b"LVM2 001");
+            sealed(&mut head[512..1024], 20, 16);
+            let _ = label(&head);
+            let _ = label(&bytes);
+        }
+
+        #[test]
+        fn no_area_makes_it_panic_or_leave_the_area(
+            start in any::<u64>(), size in prop_oneof![0..100_000_u64, any::<u64>()],
+            offset in prop_oneof![0..100_000_u64, any::<u64>()], length in prop_oneof![0..100_000_u64, any::<u64>()],
+            rest in proptest::collection::vec(any::<u8>(), 0..512),
+        ) {
+            for (offset, length) in text_pieces((start, size), &area(offset, length, 0)).unwrap_or_default() {
+                prop_assert!(offset >= start + 512 && offset + length <= start + size && length > 0);
+            }
+            let _ = text_pieces((start, size), &rest);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in any::<String>()) {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn no_damage_to_a_text_makes_it_panic(
+            cut in 0..TEXT.len(), skip in 0..200_usize,
+            middle in proptest::sample::select(vec!["", "\"", "}", "{", "[", "]", "18446744073709551615", "0"]),
+        ) {
+            let text = format!("{}{middle}{}", &TEXT[..cut], TEXT.get(cut + skip..).unwrap_or_default());
+            if let Ok(group) = parse(&text) {
+                for lv in group.logical.keys() {
+                    let _ = group.targets(lv);
+                }
+            }
+        }
+    }
+}
