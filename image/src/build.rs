@@ -4,7 +4,7 @@
 //! the medium that does not itself contain the id, so two media with the same id have the same system. Nothing is
 //! renamed to its final name before it is whole.
 
-use crate::cache::{Cache, Key, create_folder, file_hash, lock, remove};
+use crate::cache::{Cache, Key, create_folder, lock, remove};
 use crate::config::{Config, Microcode};
 use crate::initramfs::{Effort, Parts, Sizes, Sources};
 use crate::medium::{self, Contents};
@@ -14,10 +14,9 @@ use crate::progress::Progress;
 use crate::root_tree::{self, Program};
 use crate::squashfs::{self, Packing};
 use crate::tree::{SPACE_FOR_IMAGE, Tree, check_space, require_root};
-use crate::{efi, iso, menu_grub};
+use crate::{efi, held, image_facts, iso, menu_grub, verity};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
-use sino_boot::layout;
 use sino_boot::manifest::{FORMAT, Manifest, RootImage};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +24,7 @@ use std::path::{Path, PathBuf};
 /// SINO's version, as on the medium.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Raised when the way root images are made changes.
-const ROOT_FORMAT: u32 = 1;
+const ROOT_FORMAT: u32 = 2;
 /// What lies on the medium beside the root image and is not needed in it, or exists only while the system runs.
 const EXCLUDED: &[&str] =
     &["boot/System.map-*", "boot/vmlinuz-*", "boot/xen-*", "boot/initrd*", "dev/*", "proc/*", "sys/*"];
@@ -111,9 +110,9 @@ pub fn build(config: &Config, plan: &BuildPlan, progress: &Progress) -> Result<B
     create_folder(&plan.output)?;
     check_space(&plan.output, SPACE_FOR_IMAGE / 2)?;
 
-    let root_image = progress.step("root image", || root_image(config, plan, &tree, epoch))?;
-    let root_hash = file_hash(&root_image)?;
-    let root_bytes = size(&root_image)?;
+    let root_image = progress.step("root image", || root_image(config, plan, &tree, epoch, progress))?;
+    let root = progress.step("root image's hashes", || image_facts::of(&root_image))?;
+    let root_bytes = root.size;
     let modules = tree.modules();
     let sources = Sources {
         tree: &tree.root,
@@ -124,14 +123,14 @@ pub fn build(config: &Config, plan: &BuildPlan, progress: &Progress) -> Result<B
         epoch,
     };
     let parts = progress.step("kernel modules", || Parts::make(&sources, plan.effort, &plan.cache, plan.fresh))?;
-    let build_id = build_id(config, &tree, &parts, &stage_one, (&root_hash, root_bytes), epoch)?;
+    let build_id = build_id(config, &tree, &parts, &stage_one, &root, epoch)?;
     let menu = menu::menu(&config.boot, VERSION, &build_id, root_bytes);
     let mut manifest = Manifest {
         format: FORMAT,
         build_id: build_id.clone(),
         version: VERSION.to_owned(),
         kernel_release: tree.kernel_release.clone(),
-        root: RootImage { path: layout::ROOT_IMAGE.to_owned(), size: root_bytes, blake3: root_hash },
+        root,
     };
     if let Some(spoil) = plan.faults.manifest {
         spoil(&mut manifest);
@@ -183,8 +182,8 @@ pub fn build(config: &Config, plan: &BuildPlan, progress: &Progress) -> Result<B
     Ok(built)
 }
 
-/// The root image in the cache.
-fn root_image(config: &Config, plan: &BuildPlan, tree: &Tree, epoch: u64) -> Result<PathBuf> {
+/// The root image with its dm-verity tree, in the cache.
+fn root_image(config: &Config, plan: &BuildPlan, tree: &Tree, epoch: u64, progress: &Progress) -> Result<PathBuf> {
     let image = &config.image;
     let flat = matches!(plan.root, Root::Directory(_));
     let packing = Packing { level: image.compression_level, block: image.block_size, epoch, flat };
@@ -195,6 +194,7 @@ fn root_image(config: &Config, plan: &BuildPlan, tree: &Tree, epoch: u64) -> Res
         let path = plan.output.join("root.squashfs");
         remove(&path)?;
         squashfs::pack(folder, &path, packing, &[])?;
+        verity::append(&path)?;
         return Ok(path);
     }
     let programs = [
@@ -207,6 +207,7 @@ fn root_image(config: &Config, plan: &BuildPlan, tree: &Tree, epoch: u64) -> Res
         .with("tree", &tree.id)
         .with("system", toml::to_string(&config.system).context("writing the system's configuration")?)
         .with("files", format!("{:?}", crate::root_files::all(config, &facts)))
+        .with("held", format!("{:?}", held::ROOTS))
         .with("packing", format!("{packing:?} {EXCLUDED:?}"));
     for program in &programs {
         key = key.with_file(program.target, &program.source)?;
@@ -215,10 +216,14 @@ fn root_image(config: &Config, plan: &BuildPlan, tree: &Tree, epoch: u64) -> Res
         require_root("the root image with its files' owners")?;
         let copy = path.with_extension("root.partial");
         remove(&copy)?;
-        let packed = root_tree::make(&tree.root, &copy, config, &programs, &facts, epoch)
-            .and_then(|()| squashfs::pack(&copy, path, packing, EXCLUDED));
+        let packed = root_tree::make(&tree.root, &copy, config, &programs, &facts, epoch).and_then(|held| {
+            progress.say(&held.line());
+            squashfs::pack(&copy, path, packing, EXCLUDED)
+        });
         remove(&copy)?;
-        packed
+        packed?;
+        verity::append(path)?;
+        Ok(())
     })
 }
 
@@ -228,14 +233,14 @@ fn build_id(
     tree: &Tree,
     parts: &Parts,
     stage_one: &Path,
-    root: (&str, u64),
+    root: &RootImage,
     epoch: u64,
 ) -> Result<String> {
     // The menu without an id: its flags and texts are content too.
-    let menu = menu::menu(&config.boot, VERSION, "", root.1);
+    let menu = menu::menu(&config.boot, VERSION, "", root.size);
     let key = parts
         .key(Key::new("build", 1))
-        .with("root", root.0)
+        .with("root", &root.blake3)
         .with("menu", format!("{menu:?}"))
         .with("epoch", epoch.to_le_bytes())
         .with_file("stage-one", stage_one)?

@@ -12,6 +12,7 @@ use std::process::{Command, Output, Stdio};
 const PACKAGES: &[(&str, &str)] = &[
     ("mmdebstrap", "mmdebstrap"),
     ("mksquashfs", "squashfs-tools"),
+    ("veritysetup", "cryptsetup-bin"),
     ("xorriso", "xorriso"),
     ("mformat", "mtools"),
     ("mcopy", "mtools"),

@@ -1,10 +1,11 @@
 //! Lays out the folder that becomes the medium: the system, the menus, the boot programs, checksums.
 
-use crate::cache::create_folder;
+use crate::cache::{create_folder, file_hash};
 use crate::menu::Menu;
 use crate::{command, iso, menu_grub, menu_isolinux};
 use anyhow::{Context, Result};
 use sino_boot::layout;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -66,18 +67,20 @@ pub fn lay_out(folder: &Path, contents: &Contents<'_>) -> Result<()> {
         copy(source, &folder.join(name))?;
     }
     let root_image = folder.join(layout::ROOT_IMAGE);
-    match contents.damage {
-        None => link_or_copy(contents.root_image, &root_image)?,
-        Some(damage) => {
-            copy(contents.root_image, &root_image)?;
-            damage(&root_image)?;
-        }
+    if contents.damage.is_none() {
+        link_or_copy(contents.root_image, &root_image)?;
+    } else {
+        copy(contents.root_image, &root_image)?;
     }
     iso::add_isolinux(folder)?;
     let config = folder.join("isolinux/isolinux.cfg");
     fs::write(&config, menu_isolinux::config(menu)).with_context(|| format!("writing {}", config.display()))?;
     // isolinux.bin is left out: the ISO's own copy gets a table of where it lies.
-    write_sums(folder, &folder.join("SHA256SUMS"), &|path| path != "isolinux/isolinux.bin")
+    let covered = |path: &str| path != "isolinux/isolinux.bin";
+    write_file_sums(folder, &covered)?;
+    write_sums(folder, &folder.join("SHA256SUMS"), &covered)?;
+    // Last, so that every list tells of the damage.
+    contents.damage.map_or(Ok(()), |damage| damage(&root_image))
 }
 
 /// Writes the SHA-256 sums of all files below `folder` that `wanted` takes, sorted, with relative paths.
@@ -85,12 +88,30 @@ pub fn lay_out(folder: &Path, contents: &Contents<'_>) -> Result<()> {
 /// # Errors
 /// A file cannot be read, or the list not be written.
 pub fn write_sums(folder: &Path, list: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<()> {
+    let files = files(folder, wanted)?;
+    let sums = command::run(Command::new("sha256sum").arg("--").args(&files).current_dir(folder))?;
+    fs::write(list, sums).with_context(|| format!("writing {}", list.display()))
+}
+
+/// Writes the BLAKE3 sums of all files below `folder` that `wanted` takes to [`layout::FILE_SUMS`], sorted, with
+/// relative paths.
+fn write_file_sums(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<()> {
+    let mut text = String::new();
+    for file in files(folder, wanted)? {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{}  {file}", file_hash(&folder.join(&file))?);
+    }
+    let list = folder.join(layout::FILE_SUMS);
+    fs::write(&list, text).with_context(|| format!("writing {}", list.display()))
+}
+
+/// The files below `folder` that `wanted` takes, as sorted relative paths.
+fn files(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<String>> {
     let mut files = Vec::new();
     collect(folder, folder, &mut files)?;
     files.retain(|path| wanted(path));
     files.sort();
-    let sums = command::run(Command::new("sha256sum").arg("--").args(&files).current_dir(folder))?;
-    fs::write(list, sums).with_context(|| format!("writing {}", list.display()))
+    Ok(files)
 }
 
 fn collect(top: &Path, folder: &Path, files: &mut Vec<String>) -> Result<()> {
@@ -136,5 +157,9 @@ mod tests {
         let names: Vec<&str> = text.lines().filter_map(|line| line.split("  ").nth(1)).collect();
         assert_eq!(names, ["a", "b/file"]);
         command::run(Command::new("sha256sum").args(["-c", "SHA256SUMS"]).current_dir(place.path())).unwrap();
+        fs::create_dir(place.path().join("sino")).unwrap();
+        write_file_sums(place.path(), &|path| path.starts_with('b') || path == "a").unwrap();
+        let sums = ["a", "b/file"].map(|name| format!("{}  {name}\n", blake3::hash(name.as_bytes()).to_hex())).concat();
+        assert_eq!(fs::read_to_string(place.path().join(layout::FILE_SUMS)).unwrap(), sums);
     }
 }

@@ -3,6 +3,7 @@
 //! Pure: the configuration goes in, a list comes out. [`crate::root_tree`] writes it.
 
 use crate::config::{Config, System};
+use sino_boot::layout;
 
 /// What a path becomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,6 +152,9 @@ const MANAGER: &str = "\
 DefaultDeviceTimeoutSec=300s
 ";
 
+/// Debian's needs Python, whose imports read folders that are gone with the medium; then no guest would be stopped.
+const GUESTS: &str = include_str!("../files/usr/lib/xen-common/bin/xen-init-list");
+
 const FSTAB: &str = "# The root of a live system: an overlay that is mounted before systemd starts.\n";
 
 /// All files for this configuration. `facts` is the content of `/etc/sino-build`.
@@ -183,8 +187,11 @@ pub fn all(config: &Config, facts: &str) -> Vec<RootFile> {
         file("etc/systemd/system/sino-bridge-port.service", BRIDGE_PORT),
         file("etc/systemd/system/sino-ssh-keys.service", SSH_KEYS),
         file("etc/systemd/system/ssh.service.d/sino.conf", SSH_NEEDS_KEYS),
+        RootFile { path: "usr/lib/xen-common/bin/xen-init-list".into(), content: Content::File(0o755, GUESTS.into()) },
         file("root/linuxexample.cfg", include_str!("../files/root/linuxexample.cfg")),
         file("root/windowsexample.cfg", include_str!("../files/root/windowsexample.cfg")),
+        // Stage one writes what the consoles show before the login.
+        link("etc/issue".into(), layout::ISSUE),
         link("etc/resolv.conf".into(), "../run/systemd/resolve/stub-resolv.conf"),
         // It asks for a socket to a hypervisor above, which a host does not have, and reports a failure.
         link("etc/systemd/system-generators/systemd-ssh-generator".into(), "/dev/null"),
@@ -212,7 +219,10 @@ fn keyboard(system: &System) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command;
     use std::collections::BTreeSet;
+    use std::path::Path;
+    use std::process::Command;
 
     #[test]
     fn each_path_comes_once_and_is_relative() {
@@ -228,6 +238,22 @@ mod tests {
         for (unit, _) in ENABLED.iter().filter(|(unit, _)| unit.starts_with("sino-")) {
             assert!(files.iter().any(|file| file.path == format!("etc/systemd/system/{unit}")), "{unit}");
         }
+    }
+
+    #[test]
+    fn guests_are_listed_from_what_xl_prints() {
+        let place = tempfile::tempdir().unwrap();
+        let xl = "#!/bin/sh\ncat <<END\n\
+            Name                                        ID   Mem VCPUs\tState\tTime(s)\n\
+            Domain-0                                     0  1024     2     r-----      33.5\n\
+            two words                                   12   512     1     -b----    1234.5\n\
+            (null)                                       3     0     1     --ps-d       0.0\n\
+            END\n";
+        std::fs::write(place.path().join("xl"), xl).unwrap();
+        let path = std::env::join_paths([place.path(), Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
+        let script = format!("chmod +x {}/xl\n{GUESTS}", place.path().display());
+        let list = command::run(Command::new("sh").args(["-c", &script]).env("PATH", path)).unwrap();
+        assert_eq!(String::from_utf8(list).unwrap(), "12 two words\n3 (null)\n");
     }
 
     #[test]

@@ -6,9 +6,11 @@
 use crate::cache::remove;
 use crate::command;
 use crate::config::{Config, System};
+use crate::held::{self, Held};
 use crate::root_files::{self, Content};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+use sino_boot::layout;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -68,11 +70,12 @@ const FOLDERS: &[(&str, u32)] = &[
     ("srv", 0o755),
 ];
 
-/// Copies `tree` to `root` and configures the copy. `facts` becomes `/etc/sino-build`.
+/// Copies `tree` to `root` and configures the copy. `facts` becomes `/etc/sino-build`. Returns what is to be held in
+/// RAM.
 ///
 /// # Errors
 /// A value that the tree does not know (locale, time zone, keyboard), a file that cannot be written, a failed tool.
-pub fn make(tree: &Path, root: &Path, config: &Config, programs: &[Program], facts: &str, epoch: u64) -> Result<()> {
+pub fn make(tree: &Path, root: &Path, config: &Config, programs: &[Program], facts: &str, epoch: u64) -> Result<Held> {
     check_system(tree, &config.system)?;
     command::run(Command::new("cp").args(["-a", "--reflink=auto", "--"]).arg(tree).arg(root))?;
     for leftover in LEFTOVERS {
@@ -97,12 +100,14 @@ pub fn make(tree: &Path, root: &Path, config: &Config, programs: &[Program], fac
         .context("preparing the console's keyboard and font")?;
     set_password(root, &config.system)?;
     mark_as_updated(root)?;
+    let held = held::choose(root, held::ROOTS).context("choosing what is held in RAM")?;
+    put(root, layout::HELD_IN_RAM.trim_start_matches('/'), &Content::File(0o644, held.text()))?;
     clamp_times(root, epoch)?;
     // Debian's console-setup would compile the keyboard at each start if the result were not newer than its source.
     for path in ["etc/default/keyboard", "etc/default/console-setup"] {
         clamp_times(&inside(root, path)?, epoch.saturating_sub(60))?;
     }
-    Ok(())
+    Ok(held)
 }
 
 /// Tells systemd that what it does once after an update (ldconfig, users, catalogue) is done in this image.
