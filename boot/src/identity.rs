@@ -19,6 +19,8 @@ pub struct Volume {
     pub set_id: String,
     /// Application identifier: `SINO VERSION` on our media.
     pub application_id: String,
+    /// Length of the volume in bytes; a medium that is shorter was not written to its end.
+    pub bytes: u64,
 }
 
 impl Volume {
@@ -46,6 +48,8 @@ pub fn parse(sector: &[u8]) -> Option<Volume> {
         volume_id: field(sector, 40, 32)?,
         set_id: field(sector, 190, 128)?,
         application_id: field(sector, 574, 128)?,
+        // The number of logical blocks of 2048 bytes, in both byte orders.
+        bytes: u64::from(u32::from_le_bytes(*sector.get(80..)?.first_chunk()?)) * SECTOR_SIZE as u64,
     })
 }
 
@@ -85,6 +89,9 @@ mod tests {
         let volume = parse(&descriptor("SINO", "20261123-a1b2c3", "SINO 0.1.0")).unwrap();
         assert!(volume.is_sino());
         assert_eq!((volume.set_id.as_str(), volume.version()), ("20261123-a1b2c3", "0.1.0"));
+        let mut sector = descriptor("SINO", "x", "SINO 1");
+        sector[80..88].copy_from_slice(&[0, 1, 0, 0, 0, 0, 1, 0]);
+        assert_eq!(parse(&sector).unwrap().bytes, 256 * 2048);
     }
 
     #[test]

@@ -11,6 +11,10 @@ use std::fs::OpenOptions;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// What is read from a terminal right after its shell was opened does not count as a key: busybox asks the terminal where its
+/// cursor is, and the kernel's own terminal answers.
+const TERMINAL_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+
 /// Ends the wait for somebody to come.
 #[derive(Clone, Copy, Debug)]
 pub struct Countdown {
@@ -67,13 +71,14 @@ pub fn open(
     if shells.is_empty() {
         console::say("no rescue shell could be opened", Level::Error);
     }
+    let opened = Instant::now();
     let left = loop {
         let next = countdown.as_ref().map(Announcer::next);
         let ready = wait_for(&shells, &keys, waker.as_ref(), next);
         if reap(&mut shells) {
             break Left::Shell;
         }
-        if ready.key && countdown.take().is_some() {
+        if ready.key && opened.elapsed() > TERMINAL_ANSWERS_WITHIN && countdown.take().is_some() {
             waker = None;
             console::say("a key was pressed: the rescue shell stays open", Level::Warn);
         }

@@ -7,7 +7,6 @@
 const WANTED: &[&str] = &[
     "drivers/ata/",
     "drivers/block/loop",
-    "drivers/block/mtip32xx/",
     "drivers/block/virtio_blk",
     "drivers/block/xen-blkfront",
     "drivers/cdrom/",
@@ -59,7 +58,6 @@ const WANTED: &[&str] = &[
     "fs/ntfs3/",
     "fs/overlayfs/",
     "fs/squashfs/",
-    "fs/udf/",
     "fs/xfs/",
 ];
 
@@ -73,18 +71,40 @@ const UNWANTED: &[&str] = &[
     "drivers/usb/host/sl811-hcd",
     // ISA disks claim ports by guess.
     "drivers/ata/pata_legacy",
+    // Controllers of boards and cards from before 64-bit processors.
+    "drivers/ata/pata_artop",
+    "drivers/ata/pata_cmd64x",
+    "drivers/ata/pata_efar",
+    "drivers/ata/pata_hpt366",
+    "drivers/ata/pata_hpt37x",
+    "drivers/ata/pata_it8213",
+    "drivers/ata/pata_mpiix",
+    "drivers/ata/pata_netcell",
+    "drivers/ata/pata_ninja32",
+    "drivers/ata/pata_ns87410",
+    "drivers/ata/pata_ns87415",
+    "drivers/ata/pata_oldpiix",
+    "drivers/ata/pata_pdc2027x",
+    "drivers/ata/pata_pdc202xx_old",
+    "drivers/ata/pata_radisys",
+    "drivers/ata/pata_rz1000",
+    "drivers/ata/pata_triflex",
+    "drivers/ata/pdc_adma",
+    "drivers/ata/sata_qstor",
+    "drivers/ata/sata_sx4",
     // Parallel SCSI: older than any machine that Xen runs on, and no medium hangs there. What virtual machines have stays.
     "drivers/scsi/a100u2w",
     "drivers/scsi/advansys",
     "drivers/scsi/aic7xxx/",
     "drivers/scsi/atp870u",
+    "drivers/scsi/BusLogic",
     "drivers/scsi/dc395x",
     "drivers/scsi/dmx3191d",
     "drivers/scsi/initio",
     "drivers/scsi/qla1280",
     "drivers/scsi/qlogicfas408",
     "drivers/scsi/wd719x",
-    // RAID cards that have not been made for ten years and more: the root has their drivers, and only an ISO as a file on
+    // RAID cards and on-board SAS that have not been made for ten years and more: the root has their drivers, and only an ISO as a file on
     // their disks would need them here.
     "drivers/scsi/3w-9xxx",
     "drivers/scsi/3w-sas",
@@ -94,6 +114,7 @@ const UNWANTED: &[&str] = &[
     "drivers/scsi/hptiop",
     "drivers/scsi/ipr",
     "drivers/scsi/ips",
+    "drivers/scsi/isci/",
     "drivers/scsi/megaraid",
     "drivers/scsi/megaraid/megaraid_mbox",
     "drivers/scsi/mvumi",
@@ -142,7 +163,6 @@ const UNWANTED: &[&str] = &[
 pub const ASKS_FOR: &[(&str, &[&str])] = &[
     ("vfat", &["nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8"]),
     ("isofs", &["nls_utf8", "nls_iso8859_1"]),
-    ("udf", &["nls_utf8"]),
     ("exfat", &["nls_utf8"]),
     ("ext4", &["crypto-crc32c"]),
     ("dm_verity", &["crypto-sha256"]),

@@ -155,6 +155,12 @@ DefaultDeviceTimeoutSec=300s
 /// Debian's needs Python, whose imports read folders that are gone with the medium; then no guest would be stopped.
 const GUESTS: &str = include_str!("../files/usr/lib/xen-common/bin/xen-init-list");
 
+const OUR_MOUNTS: &str = "\
+# The root lies on these: systemd must not take them down before the root itself, and cannot.
+[Unit]
+DefaultDependencies=no
+";
+
 const FSTAB: &str = "# The root of a live system: an overlay that is mounted before systemd starts.\n";
 
 /// All files for this configuration. `facts` is the content of `/etc/sino-build`.
@@ -184,6 +190,7 @@ pub fn all(config: &Config, facts: &str) -> Vec<RootFile> {
         file("etc/systemd/network/xenbr0.link", BRIDGE_LINK),
         file("etc/systemd/network/xenbr0.netdev", BRIDGE_DEVICE),
         file("etc/systemd/network/xenbr0.network", BRIDGE_NETWORK),
+        file("etc/systemd/system/run-sino-.mount.d/sino.conf", OUR_MOUNTS),
         file("etc/systemd/system/sino-bridge-port.service", BRIDGE_PORT),
         file("etc/systemd/system/sino-ssh-keys.service", SSH_KEYS),
         file("etc/systemd/system/ssh.service.d/sino.conf", SSH_NEEDS_KEYS),

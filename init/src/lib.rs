@@ -6,4 +6,5 @@
 
 pub mod bridge_port;
 pub mod hand_over;
+pub mod overlay_use;
 pub mod status;

@@ -70,10 +70,33 @@ impl fmt::Display for BadBlock {
 
 impl std::error::Error for BadBlock {}
 
+/// Where blocks are read from.
+trait Source: Sync {
+    /// Reads at an offset; 0 bytes behind the end.
+    fn read(&self, buffer: &mut [u8], offset: u64) -> rustix::io::Result<usize>;
+    /// Takes what was read out of the caches: it must not fill them beside the copy, nor be what is read a second time.
+    fn forget(&self, offset: u64, length: usize);
+}
+
+/// A file, read past the page cache where its file system can do that.
+struct File<'a> {
+    cached: &'a OwnedFd,
+    direct: Option<OwnedFd>,
+}
+
+impl Source for File<'_> {
+    fn read(&self, buffer: &mut [u8], offset: u64) -> rustix::io::Result<usize> {
+        rustix::io::pread(self.direct.as_ref().unwrap_or(self.cached), buffer, offset)
+    }
+
+    fn forget(&self, offset: u64, length: usize) {
+        let _ = rustix::fs::fadvise(self.cached, offset, NonZeroU64::new(length as u64), Advice::DontNeed);
+    }
+}
+
 struct Work<'a> {
     plan: Plan<'a>,
-    /// The same file, read past the page cache where its file system can do that.
-    direct: Option<OwnedFd>,
+    source: &'a dyn Source,
     next: Mutex<u64>,
     stop: AtomicBool,
     done: AtomicU64,
@@ -93,12 +116,15 @@ pub struct Copied {
 /// # Errors
 /// The first block that could not be copied ([`BadBlock`] is in the chain), or no thread could be started.
 pub fn copy(plan: Plan<'_>, progress: &(dyn Fn(u64) + Sync)) -> Result<Copied> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let direct = reopened_direct(plan.from);
     let _ = rustix::fs::fadvise(plan.from, 0, None, Advice::Sequential);
+    copy_from(&File { cached: plan.from, direct: reopened_direct(plan.from) }, plan, progress)
+}
+
+fn copy_from(source: &dyn Source, plan: Plan<'_>, progress: &(dyn Fn(u64) + Sync)) -> Result<Copied> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let work = Work {
         plan,
-        direct,
+        source,
         next: Mutex::new(0),
         stop: AtomicBool::new(false),
         done: AtomicU64::new(0),
@@ -140,8 +166,8 @@ impl Work<'_> {
     /// Copies blocks until there are no more, or one of them is bad.
     fn run(&self, progress: &(dyn Fn(u64) + Sync)) {
         let mut memory = vec![0; BLOCK + ALIGNMENT];
-        let offset = memory.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
-        let Some(buffer) = memory.get_mut(offset..offset + BLOCK) else { return };
+        let start = memory.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+        let Some(buffer) = memory.get_mut(start..start + BLOCK) else { return };
         while !self.stop.load(Ordering::Acquire) {
             match self.one(buffer) {
                 Ok(None) => return,
@@ -166,25 +192,19 @@ impl Work<'_> {
                 return Ok(None);
             }
             *next += 1;
-            (index, self.read(index, buffer, self.direct.as_ref().unwrap_or(self.plan.from)))
+            (index, self.read(index, buffer))
         };
         let length = self.length(index);
         let mut result = read.and_then(|()| self.check(index, buffer, length));
         if result.is_err() {
-            // What is cached may be what is wrong.
-            self.forget(index);
-            result = self
-                .read(index, buffer, self.direct.as_ref().unwrap_or(self.plan.from))
-                .and_then(|()| self.check(index, buffer, length));
+            self.source.forget(offset(index), length);
+            result = self.read(index, buffer).and_then(|()| self.check(index, buffer, length));
             if result.is_ok() {
                 self.retried.fetch_add(1, Ordering::AcqRel);
             }
         }
         result.and_then(|()| self.write(index, buffer, length)).map_err(|trouble| BadBlock { index, trouble })?;
-        if self.direct.is_none() {
-            // What was read is not needed a second time: it must not fill the page cache beside the copy.
-            self.forget(index);
-        }
+        self.source.forget(offset(index), length);
         Ok(Some(length as u64))
     }
 
@@ -194,12 +214,12 @@ impl Work<'_> {
         usize::try_from(left).unwrap_or(BLOCK).min(BLOCK)
     }
 
-    fn read(&self, index: u64, buffer: &mut [u8], from: &OwnedFd) -> Result<(), Trouble> {
+    fn read(&self, index: u64, buffer: &mut [u8]) -> Result<(), Trouble> {
         let length = self.length(index);
         let mut filled = 0;
         while filled < length {
             let rest = buffer.get_mut(filled..).unwrap_or_default();
-            match rustix::io::pread(from, rest, index * BLOCK as u64 + filled as u64) {
+            match self.source.read(rest, offset(index) + filled as u64) {
                 Ok(0) => return Err(Trouble::Missing),
                 Ok(count) => filled += count,
                 Err(Errno::INTR) => {}
@@ -220,7 +240,7 @@ impl Work<'_> {
         let mut written = 0;
         while written < length {
             let rest = buffer.get(written..length).unwrap_or_default();
-            match rustix::io::pwrite(to, rest, index * BLOCK as u64 + written as u64) {
+            match rustix::io::pwrite(to, rest, offset(index) + written as u64) {
                 Ok(0) => return Err(Trouble::Unwritable(Errno::NOSPC)),
                 Ok(count) => written += count,
                 Err(Errno::INTR) => {}
@@ -229,17 +249,16 @@ impl Work<'_> {
         }
         Ok(())
     }
+}
 
-    fn forget(&self, index: u64) {
-        let length = NonZeroU64::new(self.length(index) as u64);
-        let _ = rustix::fs::fadvise(self.plan.from, index * BLOCK as u64, length, Advice::DontNeed);
-    }
+/// Where a block begins.
+fn offset(index: u64) -> u64 {
+    index.saturating_mul(BLOCK as u64)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
     use std::io::{Read, Seek, Write};
 
     fn file(bytes: &[u8]) -> OwnedFd {
@@ -293,10 +312,50 @@ mod tests {
     #[test]
     fn a_copy_that_cannot_be_written_is_told() {
         let bytes = sample();
-        let full: OwnedFd = File::options().write(true).open("/dev/full").unwrap().into();
+        let full: OwnedFd = std::fs::File::options().write(true).open("/dev/full").unwrap().into();
         let from = file(&bytes);
         let plan = Plan { from: &from, to: Some(&full), size: bytes.len() as u64, blocks: &values(&bytes) };
         let error = copy(plan, &|_| {}).unwrap_err().downcast::<BadBlock>().unwrap();
         assert_eq!(error.trouble, Trouble::Unwritable(Errno::NOSPC));
+    }
+
+    /// A source of which some reads go wrong once.
+    struct Flaky {
+        bytes: Vec<u8>,
+        forgotten: AtomicU64,
+    }
+
+    impl Source for Flaky {
+        fn read(&self, buffer: &mut [u8], offset: u64) -> rustix::io::Result<usize> {
+            let (second, block) = (self.forgotten.load(Ordering::Acquire), offset / BLOCK as u64);
+            if block == 1 && second & 2 == 0 {
+                return Err(Errno::IO);
+            }
+            let start = usize::try_from(offset).unwrap();
+            let length = buffer.len().min(self.bytes.len() - start);
+            buffer[..length].copy_from_slice(&self.bytes[start..start + length]);
+            if block == 2 && second & 4 == 0 {
+                buffer[9] ^= 1;
+            }
+            Ok(length)
+        }
+
+        fn forget(&self, offset: u64, _: usize) {
+            self.forgotten.fetch_or(1 << (offset / BLOCK as u64), Ordering::AcqRel);
+        }
+    }
+
+    #[test]
+    fn a_block_that_is_right_the_second_time_is_used() {
+        let bytes = sample();
+        let flaky = Flaky { bytes: bytes.clone(), forgotten: AtomicU64::new(0) };
+        let (unused, mut to) = (file(b""), tempfile::tempfile().unwrap());
+        let fd: OwnedFd = to.try_clone().unwrap().into();
+        let plan = Plan { from: &unused, to: Some(&fd), size: bytes.len() as u64, blocks: &values(&bytes) };
+        assert_eq!(copy_from(&flaky, plan, &|_| {}).unwrap(), Copied { retried: 2 });
+        let mut copied = Vec::new();
+        to.rewind().unwrap();
+        to.read_to_end(&mut copied).unwrap();
+        assert!(copied == bytes);
     }
 }

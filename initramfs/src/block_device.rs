@@ -88,6 +88,12 @@ impl BlockDevice {
     }
 }
 
+/// The length of a block device in bytes.
+#[must_use]
+pub fn size(name: &str) -> Option<u64> {
+    Some(attribute(&format!("{}/size", sys(name)))?.parse::<u64>().ok()?.saturating_mul(512))
+}
+
 /// Whether the kernel has a block device of this name.
 #[must_use]
 pub fn is_present(name: &str) -> bool {
@@ -115,7 +121,7 @@ pub fn look(name: &str) -> Option<BlockDevice> {
         return None;
     }
     let real = fs::canonicalize(&sys).ok()?.to_string_lossy().into_owned();
-    let size = attribute(&format!("{sys}/size"))?.parse::<u64>().ok()?.saturating_mul(512);
+    let size = size(name)?;
     let is_partition = fs::metadata(format!("{real}/partition")).is_ok();
     let parent = real.rsplit('/').nth(1).unwrap_or_default();
     let disk = if is_partition { parent.replace('!', "/") } else { name.to_owned() };

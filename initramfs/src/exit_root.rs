@@ -82,32 +82,65 @@ fn end_processes() {
     while let Ok(Some(_)) = wait(WaitOptions::empty()) {}
 }
 
-/// Unmounts everything below the old root, then takes down what was below that; returns what is left.
+/// Unmounts everything below the old root, then takes down what was below that; returns what is still mounted from a device.
 fn take_down() -> Vec<String> {
-    for _ in 0..ROUNDS {
-        let mounts = old_mounts();
-        if mounts.is_empty() {
-            break;
-        }
-        for place in mounts.iter().rev() {
-            // What is still in use now may be free in the next round.
-            let _ = unmount(place.as_str(), UnmountFlags::empty());
-        }
+    let take_down_devices = || {
+        // What is not there cannot be removed.
         let _ = device_mapper::remove(layout::VERITY_DEVICE);
         for number in 0..16 {
             let _ = loop_device::detach(&format!("/dev/loop{number}"));
         }
         let _ = device_mapper::remove(crate::lvm::NAME);
+    };
+    for round in 0..ROUNDS {
+        let mounts = old_mounts();
+        if mounts.is_empty() {
+            break;
+        }
+        // What is in use now may be free in the next round; what systemd itself still holds is let go of at the end.
+        let flags = if round + 2 < ROUNDS { UnmountFlags::empty() } else { UnmountFlags::DETACH };
+        for mount in mounts.iter().rev() {
+            let _ = unmount(mount.place.as_str(), flags);
+        }
+        take_down_devices();
     }
-    old_mounts()
+    let devices = old_mounts().into_iter().filter(|mount| mount.source.starts_with("/dev/"));
+    devices.map(|mount| format!("{} on {}", mount.source, mount.place)).collect()
 }
 
-/// The places below the old root where something is mounted, and those of ours that moved along with /run, in the order in
-/// which they were mounted. Source: proc(5), mountinfo.
-fn old_mounts() -> Vec<String> {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+struct OldMount {
+    place: String,
+    source: String,
+}
+
+/// What is mounted below the old root, and what of ours moved along with /run, in the order in which it was mounted.
+fn old_mounts() -> Vec<OldMount> {
+    parse(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+}
+
+/// Source: proc(5), mountinfo.
+fn parse(table: &str) -> Vec<OldMount> {
     let ours = |place: &str| {
         place.starts_with(OLD_ROOT) || place.strip_prefix(layout::RUN).is_some_and(|rest| rest.starts_with('/'))
     };
-    table.lines().filter_map(|line| line.split(' ').nth(4)).filter(|place| ours(place)).map(str::to_owned).collect()
+    let mount = |line: &str| {
+        let (before, after) = line.split_once(" - ")?;
+        let place = before.split(' ').nth(4).filter(|place| ours(place))?;
+        Some(OldMount { place: place.to_owned(), source: after.split(' ').nth(1)?.to_owned() })
+    };
+    table.lines().filter_map(mount).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_old_root_and_what_is_ours_is_taken_down() {
+        let table = "21 1 0:19 / / rw - tmpfs tmpfs rw\n22 21 0:20 / /oldroot rw shared:1 - overlay sino rw\n\
+                     23 21 7:0 / /run/sino/lower ro - squashfs /dev/dm-0 ro\n24 21 0:5 / /proc rw - proc proc rw\nodd\n";
+        let found: Vec<(String, String)> = parse(table).into_iter().map(|mount| (mount.place, mount.source)).collect();
+        let wanted = [("/oldroot", "sino"), ("/run/sino/lower", "/dev/dm-0")];
+        assert_eq!(found, wanted.map(|(place, source)| (place.to_owned(), source.to_owned())));
+    }
 }

@@ -2,10 +2,11 @@
 //!
 //! When the medium is lost, what is held can still be executed and read. The bytes are mapped and locked, so they take the
 //! place in the page cache that they take anyway when they are used, and no second one; an open descriptor keeps the name
-//! and the folders above it.
+//! and the folders above it. What a symbolic link leads to cannot be locked; so links are copied to the overlay's upper
+//! layer, which is in memory.
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, utimensat};
 use rustix::mm::{MapFlags, ProtFlags, mlock, mmap};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sino_boot::layout;
@@ -58,6 +59,7 @@ impl Held {
     }
 
     fn add(&mut self, path: &str) -> rustix::io::Result<()> {
+        copy_up_link(path);
         // A symbolic link is held as itself; what it leads to has a line of its own.
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let name = rustix::fs::open(path, flags, Mode::empty())?;
@@ -78,4 +80,22 @@ impl Held {
         self.names.push(name);
         Ok(())
     }
+}
+
+/// Has the overlay copy a symbolic link to its upper layer, by setting its times to what they are.
+fn copy_up_link(path: &str) {
+    let Ok(status) = rustix::fs::lstat(path) else { return };
+    if rustix::fs::FileType::from_raw_mode(status.st_mode) != rustix::fs::FileType::Symlink {
+        return;
+    }
+    let time = |seconds: i64, nanoseconds: u64| Timespec {
+        tv_sec: seconds,
+        tv_nsec: i64::try_from(nanoseconds).unwrap_or_default(),
+    };
+    let times = Timestamps {
+        last_access: time(status.st_atime, status.st_atime_nsec),
+        last_modification: time(status.st_mtime, status.st_mtime_nsec),
+    };
+    // At worst the link cannot be followed when the medium is gone.
+    let _ = utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW);
 }

@@ -224,6 +224,8 @@ fn say_gone(medium: &Medium) {
     for line in lines {
         console::say(&line, Level::Error);
     }
+    // From here on the kernel reports every read that fails, many a second; the log has them, a console must stay usable.
+    let _ = fs::write("/proc/sys/kernel/printk", "2");
     change_medium(|medium| {
         medium.trouble =
             Some("IT IS GONE. Shut the guests down (xl shutdown -a -w), plug it in again, and reboot.".to_owned());

@@ -179,7 +179,7 @@ pub fn find(
 impl<'a> Search<'a> {
     fn new(options: &'a Options, manifest: &'a Manifest, devices: &'a Devices) -> Self {
         let iso = options.iso.clone().or_else(|| {
-            let handover = ventoy::handover()?;
+            let handover = ventoys_file(devices)?;
             log::info!("Ventoy started this boot from its file {}", handover.path);
             Some(IsoFile { volume: None, path: handover.path })
         });
@@ -361,6 +361,15 @@ impl<'a> Search<'a> {
 
     /// The medium is the whole device.
     fn whole(&self, device: BlockDevice) -> Result<Medium> {
+        if let Content::Volume(volume) = &device.content {
+            let there = block_device::size(&device.disk).unwrap_or(device.size).max(device.size);
+            ensure!(
+                there >= volume.bytes,
+                "it has {} MiB of the image's {} MiB: the medium is half written, or smaller than the image",
+                there >> 20,
+                volume.bytes.div_ceil(1 << 20)
+            );
+        }
         let image = self.open(&format!("/dev/{}", device.name))?;
         Ok(self.medium(device, image, Vec::new()))
     }
@@ -482,6 +491,28 @@ impl<'a> Search<'a> {
         );
         Ok(image)
     }
+}
+
+/// What Ventoy says of this boot. On EFI machines that is a variable, for which efivarfs has to be mounted for a moment.
+fn ventoys_file(devices: &Devices) -> Option<ventoy::Handover> {
+    if !std::path::Path::new("/sys/firmware/efi").exists() {
+        return ventoy::handover();
+    }
+    // Without the variables there is still the ACPI table.
+    let variables = Mount {
+        fs: "efivarfs",
+        source: "efivarfs",
+        target: ventoy::EFI_VARIABLES,
+        attributes: carrier::READ_ONLY,
+        options: &[],
+    };
+    let mounted = devices.driver("efivarfs").and_then(|()| mounts::mount(&variables));
+    let found = ventoy::handover();
+    if mounted.is_ok() {
+        // systemd mounts it again, for writing.
+        let _ = mounts::release(ventoy::EFI_VARIABLES);
+    }
+    found
 }
 
 #[cfg(test)]

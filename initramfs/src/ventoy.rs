@@ -8,6 +8,8 @@
 //! (`doc_compatible_format.html`, `doc_compatible_pass.html`); for the ACPI table its GRUB command `vt_acpi_param`, and
 //! for the file in the initramfs its `vt_load_cpio`, both as of 1.1.17.
 
+use crate::carrier;
+use crate::mounts::{self, Mount};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -21,7 +23,8 @@ pub const MAGIC: &[u8; 16] = b"  www.ventoy.net";
 pub const INITRAMFS_FILE: &str = "ventoy/ventoy_os_param";
 /// The ACPI table with the record. Ventoy makes it only if its own `VTOY_PARAM_NO_ACPI` is 0.
 pub const ACPI_TABLE: &str = "sys/firmware/acpi/tables/VTOY";
-/// Where efivarfs is mounted; the caller loads the driver `efivarfs` and mounts it.
+/// Where efivarfs is mounted for the moment of reading; its driver of the same name must be loaded, or must be one that
+/// the kernel can ask for.
 pub const EFI_VARIABLES: &str = "/sys/firmware/efi/efivars";
 /// The EFI variable with the record: below [`EFI_VARIABLES`]. It is volatile, so it is of this boot.
 pub const EFI_VARIABLE: &str = "sys/firmware/efi/efivars/VentoyOsParam-77772020-2e77-6576-6e74-6f792e6e6574";
@@ -71,10 +74,26 @@ impl Handover {
 /// What Ventoy left for this boot, if the machine was started by it. What cannot be read is not there.
 #[must_use]
 pub fn handover() -> Option<Handover> {
-    handover_in(Path::new("/"))
+    let root = Path::new("/");
+    if let Some(found) = handover_in(root) {
+        return Some(found);
+    }
+    if !root.join(EFI).exists() {
+        return None;
+    }
+    let attributes = carrier::READ_ONLY;
+    let variables = Mount { fs: "efivarfs", source: "efivarfs", target: EFI_VARIABLES, attributes, options: &[] };
+    if let Err(error) = mounts::mount(&variables) {
+        log::debug!("Ventoy's EFI variable cannot be looked for: {error:#}");
+        return None;
+    }
+    let found = handover_in(root);
+    // The new root's systemd mounts it again, for writing. If this one stayed, nobody could set a variable.
+    let _ = mounts::release(EFI_VARIABLES);
+    found
 }
 
-/// [`handover`] with another root folder, for tests.
+/// [`handover`] below another root folder, without mounting anything.
 #[must_use]
 pub fn handover_in(root: &Path) -> Option<Handover> {
     let from = |file: &str, read: fn(&[u8]) -> Option<Handover>| read(&fs::read(root.join(file)).ok()?);

@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use sino_boot::layout;
 use sino_boot::record::BootRecord;
+use sino_init::overlay_use::OverlayUse;
 use sino_init::{bridge_port, status};
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,9 +19,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Shows which build runs, from where, and how long each step of the boot took.
+    /// Shows which build runs, from where, how long each step of the boot took, and what fills the memory for changes.
     Status {
-        /// Print the record as JSON, as it is in /run/sino/boot.json.
+        /// Print the record as JSON: what is in /run/sino/boot.json, and the overlay's use.
         #[arg(long)]
         json: bool,
     },
@@ -46,10 +47,17 @@ fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.command {
         Action::Status { json } => {
             let record = BootRecord::load(Path::new(layout::BOOT_RECORD))?;
+            let overlay = OverlayUse::now();
             if *json {
-                println!("{}", serde_json::to_string_pretty(&record)?);
+                let mut value = serde_json::to_value(&record)?;
+                value["overlay"] = overlay.map_or(serde_json::Value::Null, |overlay| serde_json::json!(overlay));
+                println!("{}", serde_json::to_string_pretty(&value)?);
             } else {
                 print!("{}", status::render(&record));
+                match overlay {
+                    Ok(overlay) => print!("{}", overlay.render()),
+                    Err(error) => println!("\nchanges to the root: not known: {error:#}"),
+                }
             }
         }
         Action::BridgePort { bridge } => {
