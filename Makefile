@@ -13,7 +13,7 @@ SUDO     := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=SINO_MIRROR,
 ROOT_CARGO := $(if $(SUDO),$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" "CARGO_TARGET_DIR=$(CURDIR)/target/as-root") cargo
 QUIET    := $(if $(CI),--quiet)
 
-.PHONY: help demo test test-long check iso programs tools qemu clean
+.PHONY: help demo test test-long check fuzz fuzz-short iso programs tools qemu clean
 
 help:
 	@echo "make demo     build the ISO and boot it in QEMU, with its console in this terminal"
@@ -23,6 +23,7 @@ help:
 	@echo "make iso      build target/sino/sino.iso"
 	@echo "make qemu     only the QEMU scenarios; SCENARIO=text runs those with the text in their name"
 	@echo "make test-long  scenarios that take too long for make test"
+	@echo "make fuzz     fuzz the parsers, FUZZ_SECONDS (300) each; PARSER=name runs that one"
 	@echo "make tools    install the Debian packages that this needs"
 
 tools:
@@ -46,6 +47,8 @@ demo: iso
 
 check: tools
 	cargo fmt --all --check
+	cargo fmt --manifest-path initramfs/fuzz/Cargo.toml --check
+	CARGO_TARGET_DIR=target/fuzz cargo clippy --locked --release --manifest-path initramfs/fuzz/Cargo.toml -- -D warnings
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo test --locked --workspace
 	$(ROOT_CARGO) test --locked -p sino-initramfs --test namespace --test lvm_oracle
@@ -55,7 +58,14 @@ qemu: iso
 	$(if $(SCENARIO),,$(ROOT_CARGO) test --locked -p sino-image --test built)
 	$(ROOT_CARGO) test --locked -p sino-qemu-tests --test scenarios -- $(SCENARIO)
 
-test: check qemu
+test: check fuzz-short qemu
+
+# Parsers of what comes from outside, each with a fuzz target. The corpus stays under target/.
+fuzz: tools
+	initramfs/fuzz/run $(or $(FUZZ_SECONDS),300) $(PARSER)
+
+fuzz-short: tools
+	initramfs/fuzz/run 3
 
 test-long: iso
 	$(if $(SUDO),$(ROOT_CARGO:cargo=SINO_TEST_LONG=1 cargo),SINO_TEST_LONG=1 cargo) test --locked -p sino-qemu-tests --test scenarios -- real-

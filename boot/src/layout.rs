@@ -43,6 +43,10 @@ pub const BUSYBOX: &str = "/sino/busybox";
 pub const ROOT_IMAGE: &str = "sino/root.squashfs";
 /// The BLAKE3 sums of the medium's files, in the form of b3sum(1): what `sino.check` compares with.
 pub const FILE_SUMS: &str = "sino/B3SUMS";
+/// BLAKE3 and length in bytes of the EFI partition, which is no file of the medium: `HEX LENGTH`.
+pub const EFI_SUM: &str = "sino/efi-partition.b3";
+/// The label of the EFI partition's FAT file system.
+pub const EFI_LABEL: &str = "SINO-EFI";
 /// The build id as a line of text on the medium, for people and for other systems.
 pub const BUILD_ID_FILE: &str = "sino/build-id";
 /// Stage two inside the root image: what stage one executes unless `sino.init=` says otherwise.

@@ -488,7 +488,8 @@ fn words(command_line: &str) -> Vec<String> {
                 begun = false;
             }
             c => {
-                word.push(c);
+                // What is shown of a flag must not move the cursor of a console.
+                word.push(if c.is_control() { '?' } else { c });
                 begun = true;
             }
         }
@@ -669,8 +670,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_command_line_makes_it_panic(line in "(sino\\.[a-z=-]{0,12}|\\PC{0,8}| |\"|é|%){0,12}") {
-            let _ = parse(&line);
+        fn no_command_line_makes_it_panic(line in "(sino\\.[a-z=-]{0,12}|\\PC{0,8}| |\"|é|%|\u{1b}){0,12}") {
+            for warning in parse(&line).1 {
+                prop_assert!(!warning.chars().any(char::is_control));
+            }
         }
     }
 }

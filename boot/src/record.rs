@@ -45,6 +45,8 @@ pub struct Medium {
     pub verified: Verified,
     /// How a copy in the background goes; `None` when there is none.
     pub copy: Option<Copy>,
+    /// Other devices that carry the same build; they are not used.
+    pub also: Vec<String>,
     /// What went wrong with the medium after the boot: it was pulled too early, or its bytes are damaged.
     pub trouble: Option<String>,
 }

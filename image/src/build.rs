@@ -145,7 +145,9 @@ pub fn build(config: &Config, plan: &BuildPlan, progress: &Progress) -> Result<B
     let sizes = progress.step("initramfs", || parts.write(&sources, &manifest, &initramfs))?;
     progress.say(&sizes.line());
     let xen = tree.xen()?;
+    let (folder, efi_image, new_iso) = (work.join("medium"), work.join("efi.img"), work.join("new.iso"));
     let contents = Contents {
+        efi_image: &efi_image,
         menu: &menu,
         root_image: &root_image,
         kernel: &tree.kernel(),
@@ -155,13 +157,12 @@ pub fn build(config: &Config, plan: &BuildPlan, progress: &Progress) -> Result<B
         packages: &tree.packages,
         damage: plan.faults.root_image,
     };
-    let (folder, efi_image, new_iso) = (work.join("medium"), work.join("efi.img"), work.join("new.iso"));
     let identity = iso::Identity { build_id: &build_id, version: VERSION, epoch };
-    progress.step("medium", || medium::lay_out(&folder, &contents))?;
-    progress.step("ISO", || {
+    progress.step("medium", || {
         efi::make(&efi_image, &work, &menu_grub::embedded(&menu), epoch)?;
-        iso::make(&new_iso, &folder, &efi_image, &identity)
+        medium::lay_out(&folder, &contents)
     })?;
+    progress.step("ISO", || iso::make(&new_iso, &folder, &efi_image, &identity))?;
     let iso = plan.output.join(&config.output.iso);
     let mut built = Built {
         build_id,

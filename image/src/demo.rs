@@ -56,6 +56,7 @@ fn machine(demo: Demo, iso: &Path) -> Result<Machine> {
         memory_mib: MEMORY_MIB,
         drives: vec![Drive::new("stick", Bus::UsbStick, iso).boot(1)],
         network: vec![NetworkCard { model: "e1000".to_owned(), forward: vec![22] }],
+        acpi_tables: Vec::new(),
         reset_ends: demo.headless,
     })
 }

@@ -5,6 +5,7 @@
 use crate::cache::Key;
 use crate::command;
 use anyhow::{Context, Result};
+use sino_boot::layout;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
@@ -71,7 +72,12 @@ pub fn make(path: &Path, work: &Path, embedded: &str, epoch: u64) -> Result<()> 
     let serial = Key::new("fat", 1).with("embedded", embedded).hex();
     let serial = serial.get(..8).unwrap_or("00000001").to_owned();
     let sectors = (SIZE / 512).to_string();
-    fat("mformat", path, epoch, &["-T", &sectors, "-h", "16", "-s", "32", "-v", "SINO-EFI", "-N", &serial, "::"])?;
+    fat(
+        "mformat",
+        path,
+        epoch,
+        &["-T", &sectors, "-h", "16", "-s", "32", "-v", layout::EFI_LABEL, "-N", &serial, "::"],
+    )?;
     fat("mmd", path, epoch, &["::/EFI", "::/EFI/BOOT"])?;
     let program = program.to_string_lossy().into_owned();
     fat("mcopy", path, epoch, &["-m", &program, "::/EFI/BOOT/BOOTX64.EFI"])

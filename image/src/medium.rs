@@ -17,6 +17,8 @@ pub struct Contents<'a> {
     pub menu: &'a Menu,
     /// The root image.
     pub root_image: &'a Path,
+    /// The EFI partition's content, whose sum goes onto the medium.
+    pub efi_image: &'a Path,
     /// The kernel.
     pub kernel: &'a Path,
     /// The hypervisor.
@@ -57,10 +59,16 @@ pub fn lay_out(folder: &Path, contents: &Contents<'_>) -> Result<()> {
         ("boot/grub/grub.cfg", &menu_grub::config(menu)),
         ("boot/grub/loopback.cfg", &menu_grub::loopback(menu)),
         ("README.txt", README),
+        // Tells Ventoy that this system finds its ISO file by itself (Ventoy's documentation, "Ventoy Compatible").
+        ("ventoy.dat", ""),
     ] {
         let path = folder.join(name);
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
     }
+    let length = fs::metadata(contents.efi_image).context("looking at the EFI partition's content")?.len();
+    let sum = folder.join(layout::EFI_SUM);
+    fs::write(&sum, format!("{} {length}\n", file_hash(contents.efi_image)?))
+        .with_context(|| format!("writing {}", sum.display()))?;
     for (source, name) in
         [(contents.kernel, "sino/vmlinuz"), (contents.xen, "sino/xen.gz"), (contents.initramfs, "sino/initramfs.img")]
     {

@@ -1,6 +1,6 @@
 //! Which kernel modules a live medium can need before its root is mounted, as rules over paths.
 //!
-//! Storage, USB hosts, keyboards and file systems; no network, no Fibre Channel, no iSCSI, no parallel SCSI, no FireWire:
+//! Storage, USB hosts, keyboards and file systems; no network, no Fibre Channel, no iSCSI, no parallel SCSI, no `FireWire`:
 //! no stick or disc hangs on those, and the root has them. What these modules need in turn is found by [`crate::closure`].
 
 /// Folders and single modules below `kernel/`, without `.ko`; a folder ends with `/`.

@@ -10,7 +10,13 @@ pub fn render(record: &BootRecord) -> String {
     let mut text = format!("SINO {}, build {}, kernel {}\n", record.version, record.build_id, record.kernel_release);
     // Writing to a String cannot fail.
     let _ = match &record.medium {
-        Some(medium) => writeln!(text, "{}", issue::place(medium)),
+        Some(medium) => {
+            let mut also = String::new();
+            for twin in &medium.also {
+                let _ = writeln!(also, "{twin} carries the same build and is not used");
+            }
+            write!(text, "{}\n{also}", issue::place(medium))
+        }
         None => writeln!(text, "the medium is not known: stage one left no record"),
     };
     let mut stage = "";

@@ -2,6 +2,7 @@
 //! matters for it is verified again when it is used.
 
 use crate::block_copy::{self, Plan};
+use crate::block_device;
 use crate::medium::Medium;
 use crate::progress::Progress;
 use anyhow::{Context, Result, ensure};
@@ -37,6 +38,7 @@ pub fn medium(
     };
     let mut wrong = Vec::new();
     let (files, bytes) = others(manifest, &mut wrong, &alive);
+    let efi = efi_partition(&medium, &mut wrong, &alive);
     let progress = Progress::start("check-medium", manifest.root.size, true);
     let root = block_hash::parse(&manifest.root.blocks).and_then(|blocks| {
         let plan = Plan { from: &medium.image, to: None, size: manifest.root.size, blocks: &blocks };
@@ -49,7 +51,7 @@ pub fn medium(
     if let Err(error) = root {
         wrong.push(format!("{}: {error:#}", manifest.root.path));
     }
-    let all = format!("{} files, {} MiB", files + 1, (bytes + manifest.root.size) >> 20);
+    let all = format!("{} files{efi}, {} MiB", files + 1, (bytes + manifest.root.size) >> 20);
     if wrong.is_empty() {
         return Ok(done(medium, format!("{all}: every byte is what was built")));
     }
@@ -93,6 +95,32 @@ fn others(manifest: &Manifest, wrong: &mut Vec<String>, alive: &dyn Fn()) -> (u6
     (files, bytes)
 }
 
+/// Verifies the EFI partition of a stick; returns what there is to say of it. A disc has no partitions, and an ISO file's are
+/// not looked at.
+fn efi_partition(medium: &Medium, wrong: &mut Vec<String>, alive: &dyn Fn()) -> &'static str {
+    let partitions = block_device::partitions(&medium.device.disk).into_iter();
+    let is_ours = |device: &block_device::BlockDevice| {
+        device.superblock.as_ref().is_some_and(|superblock| superblock.label == layout::EFI_LABEL)
+    };
+    let Some(partition) = partitions.filter_map(|name| block_device::look(&name)).find(is_ours) else { return "" };
+    let checked = (|| -> Result<()> {
+        let text =
+            std::fs::read_to_string(format!("{}/{}", layout::MEDIUM, layout::EFI_SUM)).context(layout::EFI_SUM)?;
+        let (sum, length) =
+            text.trim().split_once(' ').with_context(|| format!("{}: not a sum and a length", layout::EFI_SUM))?;
+        let length: u64 = length.parse().with_context(|| format!("{}: {length:?} is no length", layout::EFI_SUM))?;
+        let file =
+            rustix::fs::open(format!("/dev/{}", partition.name), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let found = hash_of(&file, length, alive)?.0;
+        ensure!(found == sum, "its BLAKE3 is {found} instead of {sum}");
+        Ok(())
+    })();
+    if let Err(error) = checked {
+        wrong.push(format!("the EFI partition {}: {error:#}", partition.name));
+    }
+    " and the EFI partition"
+}
+
 fn is_plain(path: &str) -> bool {
     path.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
@@ -104,12 +132,18 @@ fn hash(path: &str, alive: &dyn Fn()) -> Result<(String, u64)> {
     let status = rustix::fs::fstat(&file)?;
     let regular = rustix::fs::FileType::from_raw_mode(status.st_mode) == rustix::fs::FileType::RegularFile;
     ensure!(regular, "it is not a regular file");
+    hash_of(&file, u64::MAX, alive)
+}
+
+/// The BLAKE3 of a file's first bytes, and how many there were.
+fn hash_of(file: &OwnedFd, limit: u64, alive: &dyn Fn()) -> Result<(String, u64)> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; PIECE];
-    let mut offset = 0;
+    let mut offset = 0_u64;
     loop {
-        let length =
-            rustix::io::pread(&file, &mut buffer, offset).with_context(|| format!("reading at byte {offset}"))?;
+        let wanted = usize::try_from(limit - offset).unwrap_or(PIECE).min(PIECE);
+        let rest = buffer.get_mut(..wanted).unwrap_or_default();
+        let length = rustix::io::pread(file, rest, offset).with_context(|| format!("reading at byte {offset}"))?;
         if length == 0 {
             return Ok((hasher.finalize().to_hex().to_string(), offset));
         }

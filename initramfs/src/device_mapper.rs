@@ -115,12 +115,7 @@ pub fn create(name: &str, uuid: &str, targets: &[Target]) -> Result<String> {
     let mut made = Message::new(name, uuid, &[], 0, 0, 0)?;
     made.send(&control, DEV_CREATE).with_context(|| format!("making the device {name}"))?;
     let started = (|| -> Result<String> {
-        let mut table = Message::new(name, "", &table(targets), 0, READONLY_FLAG, targets.len())?;
-        table.send(&control, TABLE_LOAD).with_context(|| {
-            let lines: Vec<String> =
-                targets.iter().map(|target| format!("{} {}", target.kind, target.parameters)).collect();
-            format!("loading the table of {name} ({})", lines.join("; "))
-        })?;
+        load(&control, name, targets)?;
         let mut resumed = Message::new(name, "", &[], 0, 0, 0)?;
         resumed.send(&control, DEV_SUSPEND).with_context(|| format!("starting {name}"))?;
         let number = resumed.device().or_else(|| made.device()).context("the kernel names no device")?;
@@ -132,6 +127,29 @@ pub fn create(name: &str, uuid: &str, targets: &[Target]) -> Result<String> {
         let _ = remove(name);
     }
     started
+}
+
+/// Loads a table, which waits until the device is started.
+fn load(control: &OwnedFd, name: &str, targets: &[Target]) -> Result<()> {
+    let mut table = Message::new(name, "", &table(targets), 0, READONLY_FLAG, targets.len())?;
+    table.send(control, TABLE_LOAD).with_context(|| {
+        let lines: Vec<String> =
+            targets.iter().map(|target| format!("{} {}", target.kind, target.parameters)).collect();
+        format!("loading the table of {name} ({})", lines.join("; "))
+    })?;
+    Ok(())
+}
+
+/// Puts other targets in the place of a device's, while it is in use. Their lengths must add up to the same.
+///
+/// # Errors
+/// The kernel's refusal; the old targets stay then.
+pub fn replace(name: &str, targets: &[Target]) -> Result<()> {
+    let control = control()?;
+    load(&control, name, targets)?;
+    // Starting a device that runs swaps its tables. Source: kernel `drivers/md/dm-ioctl.c`, `do_resume`.
+    Message::new(name, "", &[], 0, 0, 0)?.send(&control, DEV_SUSPEND).with_context(|| format!("restarting {name}"))?;
+    Ok(())
 }
 
 fn table(targets: &[Target]) -> Vec<u8> {

@@ -7,14 +7,14 @@
 //! Its name begins with '@', which tells systemd not to end it at a shutdown: the root lies on what it holds. Source:
 //! systemd, "Using systemd in the initrd: storage daemons for the root file system".
 
-use crate::block_device;
+use crate::block_device::{self, Content};
 use crate::hold::Held;
 use crate::kmsg_reader::{Kmsg, medium_error};
 use crate::medium::Hold;
 use crate::overlay_watch::OverlayWatch;
 use crate::progress::Progress;
 use crate::uevent::{Received, Socket, Uevent};
-use crate::{loop_device, mounts, to_ram};
+use crate::{loop_device, mounts, to_ram, verity};
 use anyhow::{Context, Result};
 use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -129,10 +129,35 @@ pub fn keep(task: Task) -> Result<()> {
     watch(socket, kmsg, &medium, &in_ram, &lost)
 }
 
+/// Says which other disks carry the same build, now and whenever one is plugged in: an administrator who pulls a stick must
+/// know which one is in use.
+fn look_for_twin(name: String, build: &str, own_disk: &str) {
+    let (build, own_disk) = (build.to_owned(), own_disk.to_owned());
+    // In a thread of its own: a disk that answers slowly must not hold up the watch. Without one, nothing is said.
+    let _ = std::thread::Builder::new().name("twin".to_owned()).spawn(move || {
+        let Some(device) = block_device::look(&name).filter(|device| device.disk == name && name != own_disk) else {
+            return;
+        };
+        let is_twin = matches!(&device.content, Content::Volume(volume) if volume.is_sino() && volume.set_id == build);
+        if !is_twin {
+            return;
+        }
+        let twin = format!("{} ({})", device.name, device.place);
+        change_medium(|medium| medium.also.push(twin.clone()));
+        console::say(
+            &format!("{twin} carries the same build and is not used; the host was booted from {own_disk}"),
+            Level::Warn,
+        );
+    });
+}
+
 fn watch(mut socket: Socket, mut kmsg: Kmsg, medium: &Medium, in_ram: &AtomicBool, lost: &AtomicBool) -> Result<()> {
     let mut overlay = OverlayWatch::default();
     let disk = disk_of(&medium.device);
     let mut damaged = false;
+    for entry in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
+        look_for_twin(entry.file_name().to_string_lossy().replace('!', "/"), &medium.build_id, &disk);
+    }
     loop {
         let mut fds =
             [PollFd::from_borrowed_fd(socket.fd(), PollFlags::IN), PollFd::from_borrowed_fd(kmsg.fd(), PollFlags::IN)];
@@ -142,7 +167,14 @@ fn watch(mut socket: Socket, mut kmsg: Kmsg, medium: &Medium, in_ram: &AtomicBoo
         let [has_event, has_line] = fds.map(|fd| !fd.revents().is_empty());
         let mut trouble = None;
         if has_event {
-            match socket.receive()? {
+            let received = socket.receive()?;
+            if let Received::Event(event) = &received
+                && (event.subsystem == "block" && event.action == "add")
+                && let Some(name) = &event.devname
+            {
+                look_for_twin(name.clone(), &medium.build_id, &disk);
+            }
+            match received {
                 Received::Event(event) if !in_ram.load(Ordering::Acquire) => {
                     trouble = event_trouble(&event, &medium.device, &disk);
                 }
@@ -169,8 +201,8 @@ fn watch(mut socket: Socket, mut kmsg: Kmsg, medium: &Medium, in_ram: &AtomicBoo
             _ => {}
         }
         for warning in overlay.look() {
-            console::say(&format!("warning: {warning}"), Level::Warn);
             update(|record| record.warnings.push(warning.clone()));
+            console::say(&format!("warning: {warning}"), Level::Warn);
         }
     }
 }
@@ -221,15 +253,15 @@ fn say_gone(medium: &Medium) {
             .to_owned(),
         "          plugging it in now does not bring it back; \"SINO on ram\" runs without a stick".to_owned(),
     ];
+    change_medium(|medium| {
+        medium.trouble =
+            Some("IT IS GONE. Shut the guests down (xl shutdown -a -w), plug it in again, and reboot.".to_owned());
+    });
     for line in lines {
         console::say(&line, Level::Error);
     }
     // From here on the kernel reports every read that fails, many a second; the log has them, a console must stay usable.
     let _ = fs::write("/proc/sys/kernel/printk", "2");
-    change_medium(|medium| {
-        medium.trouble =
-            Some("IT IS GONE. Shut the guests down (xl shutdown -a -w), plug it in again, and reboot.".to_owned());
-    });
 }
 
 fn say_damaged(medium: &Medium, what: &str) {
@@ -239,12 +271,12 @@ fn say_damaged(medium: &Medium, what: &str) {
         "  what lies there cannot be read and gives an I/O error; wrong bytes are never used".to_owned(),
         "  try:    write the stick again or take another one, and reboot; sino.check at the boot verifies a whole stick".to_owned(),
     ];
-    for line in lines {
-        console::say(&line, Level::Error);
-    }
     change_medium(|medium| {
         medium.trouble = Some("IT IS DAMAGED. Write it again or take another one, and reboot.".to_owned());
     });
+    for line in lines {
+        console::say(&line, Level::Error);
+    }
 }
 
 /// Copies the root image to RAM, puts the copy below the running root, and lets go of the medium.
@@ -262,6 +294,12 @@ fn in_background(device: &str, path: &str, holds: &[Hold], in_ram: &AtomicBool, 
     let gone = lost.load(Ordering::Acquire) || !block_device::is_present(&medium.device);
     let _ = mounts::release(layout::RAM);
     let why = if gone { "the medium was pulled before the copy was complete" } else { "the medium is damaged" };
+    update(|record| {
+        record.warnings.push(format!("not copied to RAM: {why}: {error:#}"));
+        if let Some(copy) = record.medium.as_mut().and_then(|medium| medium.copy.as_mut()) {
+            copy.failed = true;
+        }
+    });
     console::say(&format!("copy to RAM FAILED: {why}: {error:#}"), Level::Error);
     let hint = if gone {
         "  try:    shut the guests down, plug the stick in again, and reboot; leave it until the screen says that it may be removed"
@@ -269,12 +307,6 @@ fn in_background(device: &str, path: &str, holds: &[Hold], in_ram: &AtomicBool, 
         "  the host goes on from the medium: DO NOT REMOVE THE STICK; write it again soon, or take another one"
     };
     console::say(hint, Level::Error);
-    update(|record| {
-        record.warnings.push(format!("not copied to RAM: {why}: {error:#}"));
-        if let Some(copy) = record.medium.as_mut().and_then(|medium| medium.copy.as_mut()) {
-            copy.failed = true;
-        }
-    });
 }
 
 fn copy_and_swap(device: &str, path: &str, holds: &[Hold], in_ram: &AtomicBool) -> Result<()> {
@@ -294,11 +326,19 @@ fn copy_and_swap(device: &str, path: &str, holds: &[Hold], in_ram: &AtomicBool) 
     loop_device::change(device, &copy)?;
     in_ram.store(true, Ordering::Release);
     change_medium(|medium| medium.in_ram = true);
+    if block_device::is_mapped(layout::VERITY_DEVICE)
+        && let Err(error) = verity::drop_verification(device, &manifest.root.verity)
+    {
+        // Worst case: what was verified as a whole is verified again, block by block.
+        log::warn!("{error:#}");
+    }
     for hold in holds {
         hold.release()?;
     }
     change_medium(|medium| {
         medium.copy = None;
+        // It was read to its end before it was pulled.
+        medium.trouble = None;
         medium.may_be_removed = true;
         medium.verified = Verified::Blake3;
     });

@@ -31,6 +31,12 @@ pub struct Search {
     mapped: bool,
 }
 
+impl std::fmt::Display for Search {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "logical volume {}/{}", self.group, self.volume)
+    }
+}
+
 impl Search {
     /// Looks for this volume of this group.
     #[must_use]

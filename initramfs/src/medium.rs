@@ -452,14 +452,18 @@ impl<'a> Search<'a> {
             Some(file) if is_file => format!(", file {file}"),
             _ => String::new(),
         };
-        let mut detail = format!("{} {}{file}", device.place, device.name);
+        let place = match &self.volume {
+            Some(volume) if device.place == format!("device-mapper {}", lvm::NAME) => volume.to_string(),
+            _ => device.place.clone(),
+        };
+        let mut detail = format!("{place} {}{file}", device.name);
         for spare in &self.spare {
             // Writing to a String cannot fail.
             let _ = write!(detail, "; {} ({}) carries the same build and is not used", spare.name, spare.place);
         }
         record.medium = Some(record::Medium {
             device: device.name.clone(),
-            description: format!("{}{file}", device.place),
+            description: format!("{place}{file}"),
             build_id: record.build_id.clone(),
             ..record::Medium::default()
         });

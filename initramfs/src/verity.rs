@@ -17,11 +17,8 @@ const UUID_PREFIX: &str = "CRYPT-VERITY-";
 /// # Errors
 /// The kernel's refusal.
 pub fn open(device: &str, verity: &Verity) -> Result<String> {
-    let name = device.strip_prefix("/dev/").unwrap_or(device);
-    let number = fs::read_to_string(format!("/sys/class/block/{name}/dev"))
-        .with_context(|| format!("asking for the number of {device}"))?;
     let uuid = format!("{UUID_PREFIX}{}-{}", verity.root_hash.get(..32).unwrap_or_default(), layout::VERITY_DEVICE);
-    device_mapper::create(layout::VERITY_DEVICE, &uuid, &[target(number.trim(), verity)])
+    device_mapper::create(layout::VERITY_DEVICE, &uuid, &[target(&number(device)?, verity)])
 }
 
 /// The line of the table: version 1, data and hash device, both block sizes, number of data blocks, first hash block (behind
@@ -35,6 +32,23 @@ fn target(device: &str, verity: &Verity) -> Target {
         verity.root_hash
     );
     Target { start: 0, length: verity.data_size / 512, kind: "verity", parameters }
+}
+
+/// Takes the verification out of the device while it is in use: what lies below was verified as a whole.
+///
+/// # Errors
+/// The kernel's refusal; every block is still verified then.
+pub fn drop_verification(device: &str, verity: &Verity) -> Result<()> {
+    let parameters = format!("{} 0", number(device)?);
+    let whole = Target { start: 0, length: verity.data_size / 512, kind: "linear", parameters };
+    device_mapper::replace(layout::VERITY_DEVICE, &[whole])
+}
+
+fn number(device: &str) -> Result<String> {
+    let name = device.strip_prefix("/dev/").unwrap_or(device);
+    let number = fs::read_to_string(format!("/sys/class/block/{name}/dev"))
+        .with_context(|| format!("asking for the number of {device}"))?;
+    Ok(number.trim().to_owned())
 }
 
 /// Removes the verified device.

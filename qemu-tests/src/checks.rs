@@ -4,18 +4,19 @@
 //! the kernel displays, which device is in use), not at words that the boot was given.
 
 use crate::report::{ReadAll, Report};
-use crate::scenario::{Begin, Booted, FirmwareKind, Scenario};
+use crate::scenario::{Begin, Booted, Content, FirmwareKind, Scenario};
 use sino_boot::layout;
-use sino_boot::record::{BootRecord, Outcome};
+use sino_boot::record::{BootRecord, Outcome, Verified};
 use sino_image::qemu::Bus;
 use sino_image::qemu::qmp::DriveStatistics;
 
 /// Stage one's steps, in order; a boot record has all of them, whatever the flags.
-pub const STAGE_ONE: [&str; 8] = [
+pub const STAGE_ONE: [&str; 9] = [
     "read-flags",
     "read-manifest",
     "load-drivers",
     "find-medium",
+    "check-medium",
     "copy-to-ram",
     "mount-image",
     "stack-root",
@@ -58,7 +59,10 @@ pub fn booted(
             wrong.push(sentence);
         }
     };
-    let on_ram = scenario.begin.on_ram();
+    let on_ram = wanted.in_ram.unwrap_or(scenario.begin.on_ram());
+    let has = |flag: &str| report.command_line.split(' ').any(|word| word == flag);
+    let said = if on_ram { "may be removed" } else { "DO NOT REMOVE" };
+    check(report.issue.contains(said), format!("above the login stands {:?}", report.issue));
     check(report.pid == 1, format!("the payload is process {}, not 1", report.pid));
     check(
         report.kernel_release == image.kernel_release,
@@ -75,10 +79,20 @@ pub fn booted(
     let lower = report.mounted_at(layout::LOWER).cloned().unwrap_or_default();
     check(lower.fs == "squashfs", format!("{} is {:?}, not a squashfs", layout::LOWER, lower.fs));
     let place = if on_ram { layout::RAM } else { layout::MEDIUM };
+    // From the medium dm-verity lies between the squashfs and the loop device; a copy in RAM was verified as a whole.
+    let verified = report.mapped.iter().find(|(device, ..)| lower.source == format!("/dev/{device}"));
+    check(
+        verified.is_some() == (!on_ram && !has("sino.verify=off")),
+        format!("the lower layer is {}, mapped devices: {:?}", lower.source, report.mapped),
+    );
+    let below = match verified {
+        Some((_, own, below)) if own == layout::VERITY_DEVICE => format!("/dev/{below}"),
+        _ => lower.source.clone(),
+    };
     let (device, file) = report
         .loops
         .iter()
-        .find(|(device, _)| lower.source == format!("/dev/{device}"))
+        .find(|(device, _)| below == format!("/dev/{device}"))
         .cloned()
         .unwrap_or_else(|| (lower.source.clone(), "nothing".to_owned()));
     check(
@@ -170,17 +184,29 @@ fn record(scenario: &Scenario, wanted: Booted, image: &ImageFacts, report: &Repo
     check(record.command_line == report.command_line, "the record has another command line".to_owned());
     let medium = record.medium.clone().unwrap_or_default();
     check(medium.build_id == image.build_id, format!("the medium in the record is {medium:?}"));
-    check(medium.in_ram == scenario.begin.on_ram(), format!("the medium in the record is {medium:?}"));
+    let in_ram = wanted.in_ram.unwrap_or(scenario.begin.on_ram());
+    check(medium.in_ram == in_ram, format!("the medium in the record is {medium:?}"));
+    let verified = match (in_ram, report.command_line.split(' ').any(|word| word == "sino.verify=off")) {
+        (true, _) => Verified::Blake3,
+        (false, true) => Verified::No,
+        (false, false) => Verified::DmVerity,
+    };
+    check(medium.verified == verified, format!("the medium in the record is {medium:?}, not {verified:?}"));
+    let drive = scenario.drives.iter().find(|drive| drive.name == wanted.medium);
+    let on_volume = drive.is_some_and(|drive| matches!(drive.content, Content::IsoOnVolume(_)));
     let device = report
         .block_devices
         .iter()
         .filter(|(name, _)| medium.device.strip_prefix("/dev/").unwrap_or(&medium.device).starts_with(name.as_str()))
         .max_by_key(|(name, _)| name.len());
     check(
-        device.is_some_and(|(_, bytes)| *bytes == image.medium_bytes),
+        on_volume || device.is_some_and(|(_, bytes)| *bytes == image.medium_bytes),
         format!("the medium {medium:?} has not the {} bytes of ours: {device:?}", image.medium_bytes),
     );
-    if let Some(drive) = scenario.drives.iter().find(|drive| drive.name == wanted.medium) {
+    if on_volume {
+        let said = &medium.description;
+        check(said.starts_with("logical volume xvg/xvol"), format!("the medium is described as {said:?}"));
+    } else if let Some(drive) = drive {
         let bus = bus_word(drive.bus);
         let said = medium.description.to_lowercase();
         check(said.contains(bus), format!("the medium is described as {said:?}, but it is on {bus}"));
@@ -206,7 +232,7 @@ fn record(scenario: &Scenario, wanted: Booted, image: &ImageFacts, report: &Repo
 /// How people call what a drive hangs on.
 fn bus_word(bus: Bus) -> &'static str {
     match bus {
-        Bus::UsbStick | Bus::UsbStickBehindHub | Bus::UsbUas => "usb",
+        Bus::UsbStick | Bus::UsbStickBehindHub | Bus::UsbUas | Bus::UsbReader => "usb",
         Bus::Cdrom | Bus::Ide | Bus::Sata => "ata",
         Bus::Nvme => "nvme",
         Bus::Virtio | Bus::VirtioScsi => "virtio",
@@ -222,6 +248,82 @@ pub fn all_read(result: &ReadAll) -> Vec<String> {
         wrong.push("the root has no files".to_owned());
     }
     wrong
+}
+
+/// What is wrong when exactly these files give I/O errors.
+#[must_use]
+pub fn all_read_but(result: &ReadAll, files: &[&str]) -> Vec<String> {
+    let concerns = |error: &str, file: &str| error.starts_with(&format!("{file}: ")) && error.contains("os error 5");
+    let mut wrong: Vec<String> = result
+        .errors
+        .iter()
+        .filter(|error| !files.iter().any(|file| concerns(error, file)))
+        .map(|error| format!("unreadable: {error}"))
+        .collect();
+    let silent = files.iter().filter(|file| !result.errors.iter().any(|error| concerns(error, file)));
+    wrong.extend(silent.map(|file| format!("{file} was read without an I/O error")));
+    wrong
+}
+
+/// What is wrong when the medium is gone: there must be errors.
+#[must_use]
+pub fn some_unread(result: &ReadAll) -> Vec<String> {
+    if result.errors.is_empty() {
+        vec!["every file was read, although the medium is gone".to_owned()]
+    } else {
+        Vec::new()
+    }
+}
+
+fn record_of(report: &Report) -> BootRecord {
+    serde_json::from_value(report.boot_record.clone()).unwrap_or_default()
+}
+
+/// What is wrong when a copy in the background is complete.
+#[must_use]
+pub fn may_be_removed(report: &Report) -> Vec<String> {
+    let medium = record_of(report).medium.unwrap_or_default();
+    let mut wrong = Vec::new();
+    if !(medium.in_ram && medium.may_be_removed && medium.copy.is_none() && medium.trouble.is_none()) {
+        wrong.push(format!("the record says {medium:?}"));
+    }
+    if !report.issue.contains("may be removed") {
+        wrong.push(format!("above the login stands {:?}", report.issue));
+    }
+    for place in [layout::MEDIUM, layout::CARRIER] {
+        if report.mounted_at(place).is_some() {
+            wrong.push(format!("{place} is still mounted"));
+        }
+    }
+    let elsewhere =
+        report.loops.iter().filter(|(_, file)| !file.contains("sino-ram") && !file.starts_with(layout::RAM));
+    wrong.extend(
+        elsewhere.filter(|(_, file)| file != "/root.squashfs").map(|it| format!("a loop device is still over {it:?}")),
+    );
+    wrong
+}
+
+/// What is wrong when this must be said of the medium.
+#[must_use]
+pub fn trouble(report: &Report, text: &str) -> Vec<String> {
+    let trouble = record_of(report).medium.and_then(|medium| medium.trouble).unwrap_or_default();
+    let mut wrong = Vec::new();
+    for (place, said) in [("the record", &trouble), ("the text above the login", &report.issue)] {
+        if !said.contains(text) {
+            wrong.push(format!("{place} says {said:?}, without {text:?}"));
+        }
+    }
+    wrong
+}
+
+/// What is wrong when the record must have a warning with this text.
+#[must_use]
+pub fn warns(report: &Report, text: &str) -> Vec<String> {
+    let warnings = record_of(report).warnings;
+    if warnings.iter().any(|warning| warning.contains(text)) {
+        return Vec::new();
+    }
+    vec![format!("no warning has {text:?}: {warnings:?}")]
 }
 
 /// Every drive that was written to.
@@ -290,7 +392,7 @@ mod tests {
             hypervisor: Some("xen".into()),
             mounts: vec![
                 mount("/", "overlay", "overlay", "rw"),
-                mount(layout::LOWER, "squashfs", "/dev/loop0", "ro"),
+                mount(layout::LOWER, "squashfs", "/dev/dm-0", "ro"),
                 mount(layout::MEDIUM, "iso9660", "/dev/sda", "ro"),
             ],
             marker: "tiny".into(),
@@ -301,9 +403,11 @@ mod tests {
             consoles: "tty0 hvc0".into(),
             boot_record: serde_json::json!({
                 "build_id": "20261123-a1", "command_line": "console=tty0 console=hvc0", "warnings": [], "steps": steps,
-                "medium": {"device": "sda1", "description": "usb 2-1", "build_id": "20261123-a1", "in_ram": false},
+                "medium": {"device": "sda1", "description": "usb 2-1", "build_id": "20261123-a1", "in_ram": false, "verified": "dm-verity"},
             }),
             loops: vec![("loop0".into(), "/run/sino/medium/sino/root.squashfs".into())],
+            mapped: vec![("dm-0".into(), layout::VERITY_DEVICE.into(), "loop0".into())],
+            issue: "DO NOT REMOVE THE STICK".into(),
             block_devices: vec![("sda".into(), 4096), ("loop0".into(), 1)],
             ..Report::default()
         }
@@ -322,13 +426,15 @@ mod tests {
     #[test]
     fn every_effect_that_is_missing_is_noticed() {
         type Spoil = fn(&mut Report);
-        let cases: [(&str, Spoil); 16] = [
+        let cases: [(&str, Spoil); 18] = [
             ("not 1", |report| report.pid = 7),
             ("another root", |report| report.marker = "other".into()),
             ("kernel 6.1", |report| report.kernel_release = "6.1".into()),
             ("not an overlay", |report| report.mounts[0].fs = "tmpfs".into()),
             ("not a squashfs", |report| report.mounts[1].fs = "ext4".into()),
             ("not a file below", |report| report.loops[0].1 = "/run/sino/ram/root.squashfs".into()),
+            ("mapped devices", |report| report.mapped.clear()),
+            ("above the login", |report| report.issue.clear()),
             ("mounted writable", |report| report.mounts[2].options = "rw".into()),
             ("medium is mounted: false", |report| drop(report.mounts.pop())),
             ("not Xen", |report| report.hypervisor = None),
@@ -373,6 +479,7 @@ mod tests {
             files,
             bytes: 1,
             errors: errors.iter().map(ToString::to_string).collect(),
+            ..ReadAll::default()
         };
         assert_eq!(all_read(&read(3, &[])), Vec::<String>::new());
         assert_eq!(all_read(&read(3, &["/x"])).len(), 1);

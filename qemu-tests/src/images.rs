@@ -105,6 +105,8 @@ fn make(image: Image) -> Result<Paths> {
             Paths::open(&folder, "")
                 .with_context(|| format!("no real image in {}; make it: make iso", folder.display()))
         }
-        Image::Tiny | Image::OtherBuild | Image::WithoutStageTwo => crate::tiny_root::image(image),
+        Image::Tiny | Image::OtherBuild | Image::Large | Image::WithoutInit | Image::WithoutStageTwo => {
+            crate::tiny_root::image(image)
+        }
     }
 }

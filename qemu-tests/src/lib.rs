@@ -17,3 +17,4 @@ pub mod runner;
 pub mod scenario;
 pub mod shell;
 pub mod tiny_root;
+pub mod ventoy;

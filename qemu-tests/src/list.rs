@@ -1,9 +1,11 @@
 //! All scenarios. A new case is a few lines here.
 
-use crate::scenario::{
-    Begin, Booted, Content, DriveSpec, Entry, Expect, Failed, FileSystem, FirmwareKind, Image, InitramfsFault, Plugged,
-    Scenario,
-};
+mod damaged;
+mod flags;
+mod media;
+mod ram;
+
+use crate::scenario::{Begin, Booted, Content, DriveSpec, Entry, Expect, FirmwareKind, Image, Plugged, Scenario};
 use sino_image::qemu::Bus;
 use std::time::Duration;
 
@@ -18,6 +20,8 @@ const REAL_BUDGET: Duration = Duration::from_secs(900);
 
 /// Memory in MiB: for the tiny root without Xen, under Xen, and for the real image.
 const DIRECT_MEMORY: u32 = 768;
+/// Too little for a copy of the large root image to RAM, enough for everything else.
+const TIGHT_MEMORY: u32 = 288;
 const XEN_MEMORY: u32 = 2560;
 const REAL_MEMORY: u32 = 4096;
 
@@ -25,18 +29,22 @@ const REAL_MEMORY: u32 = 4096;
 #[must_use]
 pub fn scenarios() -> Vec<Scenario> {
     let mut all = menu();
-    all.extend(media());
-    all.extend(faults());
+    all.extend(media::media());
+    all.extend(ram::on_ram());
+    all.extend(ram::lost());
+    all.extend(damaged::damaged());
+    all.extend(flags::flags());
+    all.extend(flags::faults());
     all.extend(real());
     all
 }
 
 fn drive(name: &'static str, bus: Bus, content: Content) -> DriveSpec {
-    DriveSpec { name, bus, content, plugged: Plugged::FromTheBeginning }
+    DriveSpec { name, bus, content, plugged: Plugged::FromTheBeginning, trouble: None }
 }
 
 fn booted(warnings: &'static [&'static str]) -> Expect {
-    Expect::Booted(Booted { medium: "medium", warnings })
+    Expect::Booted(Booted { medium: "medium", warnings, in_ram: None })
 }
 
 /// Every firmware x medium x menu entry, under Xen.
@@ -57,6 +65,9 @@ fn menu() -> Vec<Scenario> {
                     memory_mib: XEN_MEMORY,
                     drives: vec![drive("medium", bus, Content::Iso(Image::Tiny))],
                     network: false,
+                    during: &[],
+                    afterwards: &[],
+                    ventoy: false,
                     initramfs_fault: None,
                     expect: booted(&[]),
                     budget,
@@ -78,151 +89,35 @@ fn direct(name: &str, flags: &'static str, drives: Vec<DriveSpec>, expect: Expec
         memory_mib: DIRECT_MEMORY,
         drives,
         network: false,
+        during: &[],
+        afterwards: &[],
+        ventoy: false,
         initramfs_fault: None,
         expect,
         budget: DIRECT_BUDGET,
     }
 }
 
-/// The medium on everything that a medium can be.
-fn media() -> Vec<Scenario> {
-    let tiny = Content::Iso(Image::Tiny);
-    let mut scenarios: Vec<Scenario> = [
-        ("medium-stick", Bus::UsbStick),
-        ("medium-stick-behind-hub", Bus::UsbStickBehindHub),
-        ("medium-uas", Bus::UsbUas),
-        ("medium-cd", Bus::Cdrom),
-        ("medium-ide", Bus::Ide),
-        ("medium-sata", Bus::Sata),
-        ("medium-nvme", Bus::Nvme),
-        ("medium-virtio", Bus::Virtio),
-        ("medium-virtio-scsi", Bus::VirtioScsi),
-    ]
-    .into_iter()
-    .map(|(name, bus)| direct(name, "", vec![drive("medium", bus, tiny)], booted(&[])))
-    .collect();
-    let card = drive("medium", Bus::SdCard, Content::PaddedIso(Image::Tiny));
-    scenarios.push(direct("medium-sd-card", "", vec![card], booted(&[])));
-    let two = |second| {
-        vec![
-            drive("other", Bus::UsbStick, Content::Iso(Image::OtherBuild)),
-            drive("medium", second, Content::Iso(Image::Tiny)),
-        ]
-    };
-    scenarios.push(direct("medium-second-of-two-sticks", "", two(Bus::UsbStick), booted(&[])));
-    scenarios.push(direct("medium-on-disk-beside-another-build", "", two(Bus::Virtio), booted(&[])));
-    scenarios.push(direct("on-ram-stick", "sino.ram", vec![drive("medium", Bus::UsbStick, tiny)], booted(&[])));
-    scenarios.push(direct("on-ram-virtio", "sino.ram", vec![drive("medium", Bus::Virtio, tiny)], booted(&[])));
-    scenarios.push(direct(
-        "flag-unknown",
-        "sino.rma",
-        vec![drive("medium", Bus::Virtio, tiny)],
-        booted(&["did you mean sino.ram?"]),
-    ));
-    let late = |plugged| {
-        vec![
-            drive("other", Bus::UsbStick, Content::Iso(Image::OtherBuild)),
-            DriveSpec { plugged, ..drive("medium", Bus::UsbStick, tiny) },
-        ]
-    };
-    let absent = Failed { step: "find-medium", says: &["cause:", "no device carries build", "try:", "plug"] };
-    scenarios.push(direct("medium-plugged-in-late", "", late(Plugged::After("] load-drivers")), booted(&[])));
-    scenarios.push(direct(
-        "medium-plugged-in-at-the-rescue-shell",
-        "sino.medium-timeout=5",
-        late(Plugged::InRescue),
-        Expect::Recovered(absent, Booted { medium: "medium", warnings: &[] }),
-    ));
-    let file = |kind| vec![drive("medium", Bus::UsbStick, Content::IsoFile(Image::Tiny, kind))];
-    let copied = vec![drive("medium", Bus::UsbStick, Content::CopiedFiles(Image::Tiny))];
-    scenarios.push(direct("iso-file-on-ext4", "findiso=/boot/iso/sino.iso", file(FileSystem::Ext4), booted(&[])));
-    scenarios.push(direct(
-        "iso-file-on-fat-on-ram",
-        "sino.ram iso-scan/filename=/boot/iso/sino.iso",
-        file(FileSystem::Fat),
-        booted(&[]),
-    ));
-    scenarios.push(direct("copied-files-on-fat", "", copied, booted(&[])));
-    let broken = drive("empty", Bus::Nvme, Content::Blank(16));
-    scenarios.push(Scenario {
-        initramfs_fault: Some(InitramfsFault::BrokenModule("nvme")),
-        ..direct(
-            "driver-broken-but-not-needed",
-            "",
-            vec![drive("medium", Bus::UsbStick, tiny), broken],
-            booted(&["nvme"]),
-        )
-    });
-    scenarios
+/// The boot goes on from the medium although a copy was asked for, or before it is complete.
+fn from_medium(warnings: &'static [&'static str]) -> Expect {
+    Expect::Booted(Booted { medium: "medium", warnings, in_ram: Some(false) })
 }
 
-/// Everything that must fail with an explanation.
-fn faults() -> Vec<Scenario> {
-    let failed = |step, says| Expect::Failed(Failed { step, says });
-    let stick = |content| vec![drive("medium", Bus::UsbStick, content)];
-    let tiny = Content::Iso(Image::Tiny);
-    let no_stage_two = failed("check-root", &["/sbin/sino-init"]);
-    vec![
-        direct(
-            "fault-medium-absent",
-            "sino.medium-timeout=5",
-            vec![drive("empty", Bus::Virtio, Content::Blank(16))],
-            failed("find-medium", &["cause:", "no device carries build", "seen:", "vda", "try:"]),
-        ),
-        direct(
-            "fault-medium-of-another-build",
-            "sino.medium-timeout=5",
-            stick(Content::Iso(Image::OtherBuild)),
-            failed("find-medium", &["cause:", "seen:", "usb", "another", "try:"]),
-        ),
-        direct(
-            "fault-root-image-unreadable",
-            "sino.medium-timeout=5",
-            stick(Content::DamagedRoot(Image::Tiny)),
-            failed("mount-image", &["cause:", "squashfs", "try:"]),
-        ),
-        direct(
-            "fault-root-image-unreadable-on-ram",
-            "sino.medium-timeout=5 sino.ram",
-            stick(Content::DamagedRoot(Image::Tiny)),
-            failed("copy-to-ram", &["cause:", "try:"]),
-        ),
-        Scenario {
-            image: Image::WithoutStageTwo,
-            ..direct("fault-stage-two-missing", "", stick(Content::Iso(Image::WithoutStageTwo)), no_stage_two)
-        },
-        direct(
-            "fault-init-flag-wrong",
-            "sino.init=/sbin/nowhere",
-            stick(tiny),
-            failed("check-root", &["/sbin/nowhere", "try:"]),
-        ),
-        Scenario {
-            initramfs_fault: Some(InitramfsFault::OtherKernel),
-            ..direct(
-                "fault-kernel-of-another-build",
-                "",
-                stick(tiny),
-                failed("read-manifest", &["cause:", "0.0.0-other", "is running", "try:"]),
-            )
-        },
-        Scenario {
-            initramfs_fault: Some(InitramfsFault::BrokenModule("usb_storage")),
-            ..direct(
-                "fault-driver-of-the-medium-broken",
-                "sino.medium-timeout=5",
-                stick(tiny),
-                failed("find-medium", &["cause:", "usb_storage", "try:"]),
-            )
-        },
-        Scenario {
-            name: "fault-under-xen".to_owned(),
-            image: Image::WithoutStageTwo,
-            begin: Begin::Menu(Entry::Advanced),
-            memory_mib: XEN_MEMORY,
-            budget: BIOS_BUDGET,
-            ..direct("", "", stick(Content::Iso(Image::WithoutStageTwo)), no_stage_two)
-        },
+fn stick() -> DriveSpec {
+    drive("medium", Bus::UsbStick, Content::Iso(Image::Tiny))
+}
+
+/// Boots that are compared with each other: a large root image from the medium, the same without verification, and in RAM.
+#[must_use]
+pub fn compared() -> [Scenario; 3] {
+    let one = |name, flags, warnings: &'static [&'static str]| {
+        let drives = vec![drive("medium", Bus::Virtio, Content::Iso(Image::Large))];
+        Scenario { image: Image::Large, ..direct(name, flags, drives, booted(warnings)) }
+    };
+    [
+        one("compared-from-medium", "", &[]),
+        one("compared-unverified", "sino.verify=off", &["sino.verify=off"]),
+        one("compared-on-ram", "sino.ram", &[]),
     ]
 }
 
@@ -237,12 +132,16 @@ fn real() -> Vec<Scenario> {
         memory_mib: REAL_MEMORY,
         drives: vec![drive("medium", bus, Content::Iso(Image::Real))],
         network: true,
+        during: &[],
+        afterwards: &[],
+        ventoy: false,
         initramfs_fault: None,
         expect: Expect::Multiuser,
         budget: REAL_BUDGET,
     };
     vec![
         scenario("real-bios-stick", FirmwareKind::Bios, Bus::UsbStick, Entry::Normal, false),
+        scenario("real-bios-stick-on-ram", FirmwareKind::Bios, Bus::UsbStick, Entry::Ram, false),
         scenario("real-uefi-stick", FirmwareKind::Uefi, Bus::UsbStick, Entry::Normal, true),
         scenario("real-bios-cd-on-ram", FirmwareKind::Bios, Bus::Cdrom, Entry::Ram, true),
     ]
@@ -271,7 +170,11 @@ mod tests {
     #[test]
     fn what_is_expected_of_a_drive_is_a_drive_of_the_machine() {
         for scenario in scenarios() {
-            if let Expect::Booted(booted) | Expect::Recovered(_, booted) = scenario.expect {
+            if let Expect::Booted(booted)
+            | Expect::Recovered(_, booted)
+            | Expect::RecoversByItself(_, booted)
+            | Expect::Breaks(_, booted) = scenario.expect
+            {
                 assert!(scenario.drives.iter().any(|drive| drive.name == booted.medium), "{}", scenario.name);
             }
         }

@@ -3,7 +3,7 @@
 //! Runs as process 1 of the tiny root. It repairs nothing silently: what it has to do itself, it complains of. What
 //! cannot be found out is a complaint too, never the end of the program.
 
-use crate::report::{self, MARKER_FILE, ReadAll, Report, parse_mounts};
+use crate::report::{self, Filled, MARKER_FILE, ReadAll, Report, parse_mounts};
 use anyhow::{Context, Result, bail};
 use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, reboot};
@@ -30,6 +30,8 @@ pub fn run() -> Result<()> {
     for command in commands.lines() {
         match command.context("reading a command")?.trim() {
             report::READ_ALL => send(&mut port, &serde_json::to_string(&read_all())?)?,
+            report::LOOK => send(&mut port, &serde_json::to_string(&collect(&mut Vec::new()))?)?,
+            report::FILL => send(&mut port, &serde_json::to_string(&fill())?)?,
             report::POWER_OFF => reboot(RebootCommand::PowerOff).context("switching off")?,
             report::RESTART => reboot(RebootCommand::Restart).context("restarting")?,
             other => say(&format!("sino-payload: the host said {other:?}, which means nothing here")),
@@ -83,8 +85,7 @@ fn collect(complaints: &mut Vec<String>) -> Report {
             complaints.push(format!("{}: {error:#}", layout::BOOT_RECORD));
             serde_json::Value::Null
         });
-    let memory = text("/proc/meminfo".into());
-    let memory = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
+    let overlay = rustix::fs::statvfs(layout::OVERLAY).ok();
     Report {
         pid: std::process::id(),
         uptime_ms: sino_boot::record::now_us() / 1000,
@@ -93,7 +94,7 @@ fn collect(complaints: &mut Vec<String>) -> Report {
         hypervisor: fs::read_to_string("/sys/hypervisor/type").ok().map(|text| text.trim().to_owned()),
         mounts: parse_mounts(&text("/proc/self/mountinfo".into())),
         marker: text(Path::new("/").join(MARKER_FILE)),
-        memory_kib: memory.and_then(|number| number.trim().parse().ok()).unwrap_or_default(),
+        memory_kib: memory_kib("MemTotal:"),
         framebuffers: text("/proc/fb".into()).lines().map(str::to_owned).collect(),
         framebuffer_size: text("/sys/class/graphics/fb0/virtual_size".into()),
         screen_consoles: screen_consoles(),
@@ -104,6 +105,14 @@ fn collect(complaints: &mut Vec<String>) -> Report {
             let file = text(device.join("loop/backing_file"));
             (!file.is_empty()).then(|| (name(device), file))
         }),
+        mapped: each("/sys/block", |device| {
+            let below = fs::read_dir(device.join("slaves")).ok()?.next()?.ok()?;
+            let own = text(device.join("dm/name"));
+            (!own.is_empty()).then(|| (name(device), own, name(&below.path())))
+        }),
+        issue: text(layout::ISSUE.into()),
+        overlay_files: overlay.as_ref().map(|facts| facts.f_files).unwrap_or_default(),
+        overlay_bytes: overlay.as_ref().map(|facts| facts.f_blocks * facts.f_frsize).unwrap_or_default(),
         block_devices: each("/sys/block", |device| {
             let sectors: u64 = text(device.join("size")).parse().ok()?;
             Some((name(device), sectors * 512))
@@ -120,6 +129,29 @@ fn collect(complaints: &mut Vec<String>) -> Report {
         open_files: open_files(),
         complaints: Vec::new(),
     }
+}
+
+/// A number of `/proc/meminfo`; 0 if it is not there.
+fn memory_kib(name: &str) -> u64 {
+    let text = text("/proc/meminfo".into());
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB"));
+    line.and_then(|number| number.trim().parse().ok()).unwrap_or_default()
+}
+
+/// Writes to the root until it takes no more. What was written stays.
+fn fill() -> Filled {
+    let mut filled = Filled::default();
+    let piece = vec![0x5a; 64 << 10];
+    let result = File::create("/sino-payload.filling").and_then(|mut file| {
+        loop {
+            match file.write(&piece)? {
+                0 => return Ok(()),
+                length => filled.bytes += length as u64,
+            }
+        }
+    });
+    filled.error = result.err().map(|error| error.to_string()).unwrap_or_default();
+    filled
 }
 
 /// A file's text without the newline at its end; empty if there is no such file.
@@ -169,6 +201,7 @@ fn read_all() -> ReadAll {
     let _ = fs::write("/proc/sys/vm/drop_caches", "3");
     let mounted: Vec<PathBuf> =
         parse_mounts(&text("/proc/self/mountinfo".into())).into_iter().map(|mount| mount.target.into()).collect();
+    let began = std::time::Instant::now();
     let mut result = ReadAll::default();
     let mut folders = vec![PathBuf::from("/")];
     while let Some(folder) = folders.pop() {
@@ -195,5 +228,7 @@ fn read_all() -> ReadAll {
             }
         }
     }
+    result.available_kib = memory_kib("MemAvailable:");
+    result.spent_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     result
 }

@@ -9,6 +9,7 @@ use crate::shell;
 use anyhow::{Context, Result};
 use sino_boot::layout;
 use sino_image::qemu::process::require;
+use sino_image::qemu::{Bus, EndReason};
 use std::fmt::Write as _;
 use std::process::Command;
 use std::time::Duration;
@@ -66,6 +67,11 @@ const CHECKS: &[Check] = &[
         command: "ip -4 route show default dev xenbr0",
         judge: |text| text.contains("via"),
         wanted: "a default route from DHCP",
+    },
+    Check {
+        command: "sino status",
+        judge: |text| text.contains("changes to the root") && text.contains("/var/log"),
+        wanted: "where it runs from, and what fills the overlay",
     },
     Check { command: "systemctl is-active ssh", judge: |text| text.trim() == "active", wanted: "active" },
 ];
@@ -134,9 +140,66 @@ fn work(run: &mut Run<'_>, figures: &mut Figures, transcript: &mut String) -> Re
     }
     run.guest.screenshot("login")?;
     wrong.extend(run.written()?);
-    run.guest.watch.type_text("systemctl poweroff\r")?;
-    if let Err(error) = run.guest.wait_for_end(SHUTDOWN) {
-        wrong.push(format!("power-off: {error:#}"));
+    let on_stick = run.scenario.drives.iter().any(|drive| drive.bus == Bus::UsbStick);
+    let (command, wanted) = match (on_stick, run.scenario.begin.on_ram()) {
+        (true, true) => {
+            wrong.extend(without_the_stick(run, port, transcript)?);
+            ("systemctl poweroff", EndReason::Off)
+        }
+        (true, false) if !run.scenario.long => {
+            wrong.extend(lose_the_stick(run, port, transcript)?);
+            ("reboot", EndReason::Reset)
+        }
+        _ => ("systemctl poweroff", EndReason::Off),
+    };
+    run.guest.watch.type_text(&format!("{command}\r"))?;
+    match run.guest.wait_for_end_reason(SHUTDOWN) {
+        Ok(reason) if reason == wanted => {}
+        Ok(reason) => wrong.push(format!("{command}: the machine ended by {reason:?}")),
+        Err(error) => wrong.push(format!("{command}: {error:#}")),
+    }
+    Ok(wrong)
+}
+
+/// From RAM: the stick is pulled, every file of the root is read, and another login works.
+fn without_the_stick(run: &mut Run<'_>, port: u16, transcript: &mut String) -> Result<Vec<String>> {
+    let mut wrong = Vec::new();
+    run.guest.unplug("medium").context("pulling the stick of a system that runs from RAM")?;
+    for (command, wanted) in [
+        ("cat /etc/issue", "the stick may be removed"),
+        ("sino status", "the stick may be removed"),
+        (
+            "echo 3 > /proc/sys/vm/drop_caches; find / -xdev -type f -print0 | xargs -0 cat > /dev/null && echo all read",
+            "all read",
+        ),
+        ("losetup -ln -O NAME,BACK-FILE", "/run/sino/ram/"),
+    ] {
+        let output = ssh(port, command)?;
+        let _ = writeln!(transcript, "# {command}\n{}\n(status {})\n", output.text.trim_end(), output.status);
+        if !output.text.contains(wanted) {
+            wrong.push(format!("{command}: no {wanted:?} in: {}", output.text.trim()));
+        }
+    }
+    Ok(wrong)
+}
+
+/// From the stick: it is pulled, and nothing that was read before stays in memory by chance. What an administrator needs to
+/// take the host down must still work.
+fn lose_the_stick(run: &mut Run<'_>, port: u16, transcript: &mut String) -> Result<Vec<String>> {
+    let mut wrong = Vec::new();
+    run.guest.unplug("medium").context("pulling the stick of a running system")?;
+    run.guest.watch.wait_for("THE MEDIUM IS GONE", COMMAND).context("waiting for the console to say so")?;
+    for (command, wanted) in [
+        ("sync; echo 3 > /proc/sys/vm/drop_caches; cat /etc/issue", "IT IS GONE"),
+        ("xl list", "Domain-0"),
+        ("sino status", "changes to the root"),
+        ("cat /usr/share/doc/base-files/README 2>&1", "Input/output error"),
+    ] {
+        let output = ssh(port, command)?;
+        let _ = writeln!(transcript, "# {command}\n{}\n(status {})\n", output.text.trim_end(), output.status);
+        if !output.text.contains(wanted) {
+            wrong.push(format!("{command}: no {wanted:?} in: {}", output.text.trim()));
+        }
     }
     Ok(wrong)
 }

@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 pub const MARKER_FILE: &str = "etc/sino-test";
 /// The host asks the payload to read every file of the root; the answer is a [`ReadAll`].
 pub const READ_ALL: &str = "read-all";
+/// The host asks the payload to look at everything again; the answer is a [`Report`].
+pub const LOOK: &str = "look";
+/// The host asks the payload to write to the root until nothing more fits; the answer is a [`Filled`].
+pub const FILL: &str = "fill";
 /// The host asks the payload to switch the machine off.
 pub const POWER_OFF: &str = "poweroff";
 /// The host asks the payload to restart the machine.
@@ -48,6 +52,14 @@ pub struct Report {
     pub root_write_error: String,
     /// Loop devices with the files behind them.
     pub loops: Vec<(String, String)>,
+    /// Device-mapper devices: kernel name, own name, and the kernel name of the device below.
+    pub mapped: Vec<(String, String, String)>,
+    /// `/run/sino/issue`.
+    pub issue: String,
+    /// `nr_inodes` and `size` of the overlay's tmpfs as the kernel counts them.
+    pub overlay_files: u64,
+    /// See above; bytes.
+    pub overlay_bytes: u64,
     /// Block devices with their length in bytes.
     pub block_devices: Vec<(String, u64)>,
     /// Loaded kernel modules.
@@ -86,6 +98,20 @@ pub struct ReadAll {
     pub bytes: u64,
     /// What could not be read.
     pub errors: Vec<String>,
+    /// `MemAvailable` of `/proc/meminfo` afterwards, in KiB.
+    pub available_kib: u64,
+    /// Milliseconds that it took.
+    pub spent_ms: u64,
+}
+
+/// The result of filling the root.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Filled {
+    /// Bytes that fitted.
+    pub bytes: u64,
+    /// Why no more did.
+    pub error: String,
 }
 
 impl Report {

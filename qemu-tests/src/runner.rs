@@ -5,17 +5,22 @@
 
 use crate::checks::{self, ImageFacts};
 use crate::images::{Images, Paths, target};
-use crate::report::{READ_ALL, ReadAll, Report};
-use crate::scenario::{Begin, Booted, Content, Entry, Expect, Failed, FirmwareKind, Plugged, Scenario};
-use crate::{carriers, faults, real_image};
+use crate::report::{FILL, Filled, LOOK, READ_ALL, RESTART, ReadAll, Report};
+use crate::scenario::{
+    Act, Afterwards, Begin, Booted, Content, DriveSpec, Entry, Expect, Failed, FirmwareKind, Plugged, Scenario, Trouble,
+};
+use crate::{carriers, faults, real_image, ventoy};
 use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sino_boot::record::BootRecord;
 use sino_image::qemu::firmware::UefiFiles;
-use sino_image::qemu::machine::NetworkCard;
-use sino_image::qemu::{Accelerator, Bus, Drive, Firmware, Guest, Machine, Start};
+use sino_image::qemu::machine::{AcpiTable, DriveFault, NetworkCard};
+use sino_image::qemu::process::require;
+use sino_image::qemu::{Accelerator, Bus, Drive, EndReason, Firmware, Guest, Machine, Start};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// What every direct boot has on its command line, as the menu's entries have it, with a plain kernel's consoles.
@@ -43,6 +48,10 @@ pub struct Figures {
     pub stage_two_at_s: f64,
     /// Seconds of each step, in order.
     pub steps: Vec<(String, f64)>,
+    /// `MemAvailable` after all files of the root were read, in KiB; 0 if they were not.
+    pub available_kib: u64,
+    /// Milliseconds that the reading took.
+    pub read_all_ms: u64,
 }
 
 /// A scenario being run.
@@ -99,6 +108,15 @@ impl Run<'_> {
                 self.guest.plug(drive.name)?;
             }
         }
+        for during in self.scenario.during {
+            self.guest.watch.wait_for(during.when, self.left())?;
+            match during.act {
+                Act::See => {}
+                Act::Plug(drive) => self.guest.plug(drive)?,
+                Act::Pull(drive) => self.guest.unplug(drive)?,
+                Act::Throttle(drive, bytes) => self.guest.throttle(drive, bytes)?,
+            }
+        }
         let wrong = match self.scenario.expect {
             Expect::Booted(wanted) => self.booted(wanted, figures)?,
             Expect::Failed(wanted) => self.failed(wanted)?,
@@ -111,6 +129,45 @@ impl Run<'_> {
                 self.guest.watch.type_text("exit\r")?;
                 wrong.extend(self.booted(booted, figures)?);
                 wrong
+            }
+            Expect::RecoversByItself(failed, booted) => {
+                let block = self.block(failed)?;
+                let mut wrong = missing("the serial console", &block, failed.says);
+                for drive in self.scenario.drives.iter().filter(|drive| drive.plugged == Plugged::InRescue) {
+                    self.guest.plug(drive.name)?;
+                }
+                wrong.extend(self.booted(booted, figures)?);
+                wrong
+            }
+            Expect::Ends(failed, reason) => {
+                let block = self.block_until(failed, &[" because ", "in "])?;
+                let mut wrong = missing("the serial console", &block, failed.says);
+                let ended = self.guest.wait_for_end_reason(self.left())?;
+                if ended != reason {
+                    wrong.push(format!("the machine ended by {ended:?}, not {reason:?}"));
+                }
+                return if wrong.is_empty() { Ok(()) } else { bail!("not as expected:\n  - {}", wrong.join("\n  - ")) };
+            }
+            Expect::Stays(failed, seconds) => {
+                let wrong = self.failed(failed)?;
+                // What the terminal itself answers in the first seconds is no key.
+                std::thread::sleep(Duration::from_secs(3));
+                self.guest.watch.type_text("\r")?;
+                self.guest.watch.wait_for("a key was pressed", self.left())?;
+                // A wait on time: nothing must happen.
+                std::thread::sleep(Duration::from_secs(seconds));
+                self.guest.watch.type_text("echo still-$((40+2))\r")?;
+                self.guest.watch.wait_for("still-42", ANSWER_WITHIN).context("the shell after the countdown's time")?;
+                wrong
+            }
+            Expect::Breaks(steps, booted) => {
+                for step in steps {
+                    let text = format!("sino.break={step}; exit goes on");
+                    self.guest.watch.wait_for(&text, self.left())?;
+                    self.guest.watch.wait_for(RESCUE_PROMPT, self.left())?;
+                    self.guest.watch.type_text("exit\r")?;
+                }
+                self.booted(booted, figures)?
             }
             Expect::Multiuser => real_image::check(self, figures)?,
         };
@@ -165,14 +222,80 @@ impl Run<'_> {
         };
         let mut wrong = checks::booted(self.scenario, wanted, &facts, &report, screen);
         wrong.extend(self.written()?);
-        if self.scenario.begin.on_ram() && self.has_stick(wanted.medium) {
-            self.guest.qmp.unplug(wanted.medium).context("pulling the stick of a system that runs from RAM")?;
+        let pull: &[Afterwards] = match wanted.medium {
+            medium if self.scenario.begin.on_ram() && wanted.in_ram != Some(false) && self.has_stick(medium) => {
+                &[Afterwards::Pull(medium), Afterwards::ReadAll]
+            }
+            _ => &[Afterwards::ReadAll],
+        };
+        let afterwards = if self.scenario.afterwards.is_empty() { pull } else { self.scenario.afterwards };
+        for (index, one) in afterwards.iter().enumerate() {
+            wrong.extend(
+                self.afterwards(*one, figures).with_context(|| format!("afterwards, number {index}, {one:?}"))?,
+            );
+            if *one == Afterwards::Restart {
+                return Ok(wrong);
+            }
         }
-        self.guest.watch.tell(READ_ALL)?;
-        let line = self.guest.watch.wait_for_report(ANSWER_WITHIN).context("reading every file of the root")?;
-        let result: ReadAll = serde_json::from_str(&line).context("the payload's answer is not JSON")?;
-        wrong.extend(checks::all_read(&result));
+        wrong.extend(self.written()?);
         Ok(wrong)
+    }
+
+    fn afterwards(&mut self, one: Afterwards, figures: &mut Figures) -> Result<Vec<String>> {
+        Ok(match one {
+            Afterwards::Pull(drive) => {
+                self.guest.unplug(drive)?;
+                Vec::new()
+            }
+            Afterwards::Console(text) => {
+                self.guest.watch.wait_for(text, self.left())?;
+                Vec::new()
+            }
+            Afterwards::ReadAll => checks::all_read(&self.read_all(figures)?),
+            Afterwards::ReadAllBut(files) => checks::all_read_but(&self.read_all(figures)?, files),
+            Afterwards::ReadWhatIsLeft => checks::some_unread(&self.read_all(figures)?),
+            Afterwards::FillRoot => {
+                let filled: Filled = self.ask(FILL)?;
+                let full = filled.error.contains("No space left") && filled.bytes > 0;
+                if full { Vec::new() } else { vec![format!("the root was not filled: {filled:?}")] }
+            }
+            Afterwards::MayBeRemoved => {
+                let report: Report = self.ask(LOOK)?;
+                checks::may_be_removed(&report)
+            }
+            Afterwards::Trouble(text) => {
+                let report: Report = self.ask(LOOK)?;
+                checks::trouble(&report, text)
+            }
+            Afterwards::Warns(text) => {
+                let report: Report = self.ask(LOOK)?;
+                checks::warns(&report, text)
+            }
+            Afterwards::Overlay(bytes, files) => {
+                let report: Report = self.ask(LOOK)?;
+                let found = (report.overlay_bytes, report.overlay_files);
+                if found == (bytes, files) { Vec::new() } else { vec![format!("the overlay has {found:?}")] }
+            }
+            Afterwards::Restart => {
+                self.guest.watch.tell(RESTART)?;
+                let reason = self.guest.wait_for_end_reason(ANSWER_WITHIN)?;
+                if reason == EndReason::Reset { Vec::new() } else { vec![format!("the machine ended by {reason:?}")] }
+            }
+        })
+    }
+
+    fn read_all(&mut self, figures: &mut Figures) -> Result<ReadAll> {
+        let result: ReadAll = self.ask(READ_ALL).context("reading every file of the root")?;
+        figures.available_kib = result.available_kib;
+        figures.read_all_ms = result.spent_ms;
+        Ok(result)
+    }
+
+    /// Asks the payload.
+    fn ask<T: DeserializeOwned>(&mut self, command: &str) -> Result<T> {
+        self.guest.watch.tell(command)?;
+        let line = self.guest.watch.wait_for_report(ANSWER_WITHIN.max(self.left()))?;
+        serde_json::from_str(&line).with_context(|| format!("the payload's answer to {command} is not JSON"))
     }
 
     fn has_stick(&self, name: &str) -> bool {
@@ -186,9 +309,8 @@ impl Run<'_> {
     }
 
     fn failed(&mut self, wanted: Failed) -> Result<Vec<String>> {
-        let headline = format!("{} FAILED after", wanted.step);
-        self.guest.watch.wait_for(&headline, self.left()).context("waiting for the error block")?;
-        let block = self.guest.watch.wait_for(RESCUE_PROMPT, self.left()).context("waiting for the rescue shell")?;
+        let headline = headline(wanted);
+        let block = self.block(wanted)?;
         self.guest.watch.type_text("echo answer-$((6*7))\r")?;
         self.guest.watch.wait_for("answer-42", ANSWER_WITHIN).context("typing into the rescue shell")?;
         let mut wrong = missing("the serial console", &block, wanted.says);
@@ -205,6 +327,17 @@ impl Run<'_> {
         Ok(wrong)
     }
 
+    /// Waits for the explanation of a failure and the rescue shell, and returns the explanation.
+    fn block(&mut self, wanted: Failed) -> Result<String> {
+        self.block_until(wanted, &[RESCUE_PROMPT])
+    }
+
+    fn block_until(&mut self, wanted: Failed, ends: &[&str]) -> Result<String> {
+        self.guest.watch.wait_for(&headline(wanted), self.left()).context("waiting for the error block")?;
+        let (_, block) = self.guest.watch.wait_for_any(ends, self.left()).context("waiting for the rescue shell")?;
+        Ok(block)
+    }
+
     /// Whether the kernel's console on the screen is the VGA's text mode.
     fn screen_is_text(&self) -> bool {
         let text = match self.scenario.begin {
@@ -213,6 +346,10 @@ impl Run<'_> {
         };
         text && self.scenario.firmware == FirmwareKind::Bios
     }
+}
+
+fn headline(wanted: Failed) -> String {
+    format!("{} FAILED after", wanted.step)
 }
 
 /// Width and height of a PNG picture: two big-endian numbers at the beginning of its first chunk (RFC 2083, 11.2.1).
@@ -254,31 +391,25 @@ fn machine(scenario: &Scenario, image: &Paths, images: &Images, folder: &Path) -
                 initrd = folder.join("initramfs-broken.img");
                 faults::break_initramfs(&image.initramfs, &initrd, &image.manifest, fault)?;
             }
+            let flags = with_identities(flags, &image.iso)?;
             let append = format!("{DIRECT_FLAGS} {flags}").trim_end().to_owned();
             Start::Kernel { kernel: image.kernel.clone(), initrd, append }
         }
     };
     let mut drives = Vec::new();
     for (index, spec) in (0..).zip(&scenario.drives) {
-        let source = match spec.content {
-            Content::Iso(which)
-            | Content::DamagedRoot(which)
-            | Content::PaddedIso(which)
-            | Content::IsoFile(which, _)
-            | Content::CopiedFiles(which) => images.get(which)?,
-            Content::Blank(_) => image.clone(),
-        };
-        let file = drive_file(spec.content, spec.name, &source, folder);
-        match spec.content {
-            Content::Iso(_) => {}
-            Content::DamagedRoot(_) => faults::damage_root(&source.iso, &file)?,
-            Content::PaddedIso(_) => faults::pad(&source.iso, &file)?,
-            Content::IsoFile(_, kind) => carriers::iso_as_file(&source.iso, &file, kind)?,
-            Content::CopiedFiles(_) => carriers::content_as_files(&source.iso, &file)?,
-            Content::Blank(mib) => faults::blank(&file, mib)?,
-        }
         let plugged_later = spec.plugged != Plugged::FromTheBeginning;
-        drives.push(Drive { plugged_later, ..Drive::new(spec.name, spec.bus, file).boot(index) });
+        let made = match made(spec, image, images, folder)? {
+            Some(file) => Drive::new(spec.name, spec.bus, file),
+            None => Drive::empty(spec.name, spec.bus),
+        };
+        let faults = spec.trouble.map(|trouble| fault(trouble, image)).transpose()?.into_iter().collect();
+        drives.push(Drive { plugged_later, faults, ..made.boot(index) });
+    }
+    let mut acpi_tables = Vec::new();
+    if scenario.ventoy {
+        let data = ventoy::record(&image.iso, &folder.join("ventoy.bin"))?;
+        acpi_tables.push(AcpiTable { signature: "VTOY".to_owned(), data });
     }
     let network = NetworkCard { model: "virtio-net-pci".to_owned(), forward: vec![22] };
     Ok(Machine {
@@ -292,11 +423,92 @@ fn machine(scenario: &Scenario, image: &Paths, images: &Images, folder: &Path) -
         memory_mib: scenario.memory_mib,
         drives,
         network: scenario.network.then_some(network).into_iter().collect(),
+        acpi_tables,
         reset_ends: true,
     })
 }
 
 /// The file behind a drive: the image's own ISO, or a copy in the scenario's folder.
+/// Makes what is on a drive; `None` for a drive without a medium.
+fn made(spec: &DriveSpec, image: &Paths, images: &Images, folder: &Path) -> Result<Option<PathBuf>> {
+    let source = match spec.content {
+        Content::Iso(which)
+        | Content::DamagedRoot(which)
+        | Content::PaddedIso(which)
+        | Content::FlippedBit(which, _)
+        | Content::Truncated(which, _)
+        | Content::IsoFile(which, _)
+        | Content::IsoOnVolume(which)
+        | Content::CopiedFiles(which) => images.get(which)?,
+        Content::Blank(_) | Content::NoMedium => image.clone(),
+    };
+    let file = drive_file(spec.content, spec.name, &source, folder);
+    match spec.content {
+        Content::Iso(_) => {}
+        Content::DamagedRoot(_) => faults::damage_root(&source.iso, &file)?,
+        Content::PaddedIso(_) => faults::pad(&source.iso, &file)?,
+        Content::FlippedBit(_, place) => faults::flip_bit(&source.iso, &file, &source.manifest, place)?,
+        Content::Truncated(_, percent) => faults::truncate_iso(&source.iso, &file, percent)?,
+        Content::IsoFile(_, kind) => carriers::iso_as_file(&source.iso, &file, kind)?,
+        Content::IsoOnVolume(_) => carriers::iso_on_volume(&source.iso, &file, "xvg", "xvol")?,
+        Content::CopiedFiles(_) => carriers::content_as_files(&source.iso, &file)?,
+        Content::Blank(mib) => faults::blank(&file, mib)?,
+        Content::NoMedium => return Ok(None),
+    }
+    Ok(Some(file))
+}
+
+/// A drive's trouble in QEMU's terms.
+fn fault(trouble: Trouble, image: &Paths) -> Result<DriveFault> {
+    /// A page: what the kernel reads at least.
+    const SECTORS: u64 = 8;
+    let in_file = |path: &str, offset: u64| -> Result<DriveFault> {
+        let (start, _) = faults::file_extent(&image.iso, path)?;
+        Ok(DriveFault::ReadError { sector_from: (start + offset) / 4096 * SECTORS, sectors: SECTORS })
+    };
+    match trouble {
+        Trouble::Slow(bytes) => Ok(DriveFault::BytesPerSecond(bytes)),
+        Trouble::UnreadableData => in_file("/sino/root.squashfs", image.manifest.root.verity.data_size / 2),
+        Trouble::UnreadableElsewhere => in_file("/sino/vmlinuz", 4 << 20),
+        Trouble::UnreadableEfi => {
+            let start = second_partition(&image.iso)?;
+            Ok(DriveFault::ReadError { sector_from: start + 16 * SECTORS, sectors: SECTORS })
+        }
+        Trouble::UnreadableBeginning => Ok(DriveFault::ReadError { sector_from: 0, sectors: SECTORS }),
+    }
+}
+
+/// The first sector of the second partition, which is the EFI partition.
+fn second_partition(iso: &Path) -> Result<u64> {
+    require("sfdisk", "fdisk")?;
+    let output = Command::new("sfdisk").arg("--json").arg(iso).output()?;
+    let table: serde_json::Value = serde_json::from_slice(&output.stdout).context("sfdisk's answer is not JSON")?;
+    let start = table.pointer("/partitiontable/partitions/1/start").and_then(serde_json::Value::as_u64);
+    start.with_context(|| format!("{} has no second partition", iso.display()))
+}
+
+/// Puts the ISO's own UUIDs into the flags, as blkid(8) shows them to an administrator.
+fn with_identities(flags: &str, iso: &Path) -> Result<String> {
+    if !flags.contains('%') {
+        return Ok(flags.to_owned());
+    }
+    require("blkid", "util-linux")?;
+    require("sfdisk", "fdisk")?;
+    let output = Command::new("blkid").args(["-p", "-s", "UUID", "-o", "value"]).arg(iso).output()?;
+    let uuid = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let output = Command::new("sfdisk").arg("--json").arg(iso).output()?;
+    let table: serde_json::Value = serde_json::from_slice(&output.stdout).context("sfdisk's answer is not JSON")?;
+    let table = table.get("partitiontable").context("sfdisk shows no partition table")?;
+    let text = |value: Option<&serde_json::Value>| value.and_then(|it| it.as_str()).unwrap_or_default().to_lowercase();
+    // An MBR's partitions are numbered below the disk's signature; a GPT's have UUIDs of their own.
+    let part_uuid = match text(table.get("label")).as_str() {
+        "dos" => format!("{}-01", text(table.get("id")).trim_start_matches("0x")),
+        _ => text(table.pointer("/partitions/0/uuid")),
+    };
+    anyhow::ensure!(!uuid.is_empty() && part_uuid.len() > 3, "the ISO has UUID {uuid:?} and PARTUUID {part_uuid:?}");
+    Ok(flags.replace("%UUID%", &uuid).replace("%PARTUUID%", &part_uuid))
+}
+
 fn drive_file(content: Content, name: &str, image: &Paths, folder: &Path) -> PathBuf {
     match content {
         Content::Iso(_) => image.iso.clone(),

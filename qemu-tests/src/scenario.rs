@@ -2,7 +2,8 @@
 //!
 //! Describes only. [`crate::list`] holds all of them, [`crate::runner`] boots one.
 
-use sino_image::qemu::Bus;
+pub use crate::faults::Place;
+use sino_image::qemu::{Bus, EndReason};
 use std::time::Duration;
 
 /// Which firmware the machine has.
@@ -21,6 +22,10 @@ pub enum Image {
     Tiny,
     /// The same, of another build.
     OtherBuild,
+    /// The tiny root with a file of many MiB, for measuring.
+    Large,
+    /// The tiny root without `/sbin/init`, which stage two hands over to.
+    WithoutInit,
     /// The tiny root without `/sbin/sino-init`.
     WithoutStageTwo,
     /// The product: Debian with Xen.
@@ -83,7 +88,7 @@ impl Begin {
     pub fn on_ram(self) -> bool {
         match self {
             Self::Menu(entry) => entry.on_ram(),
-            Self::Direct(flags) => flags.split(' ').any(|flag| flag == "sino.ram"),
+            Self::Direct(flags) => flags.split(' ').any(|flag| matches!(flag, "sino.ram" | "sino.ram=copy")),
         }
     }
 }
@@ -97,12 +102,35 @@ pub enum Content {
     DamagedRoot(Image),
     /// An image's ISO, followed by zeros up to a power of two.
     PaddedIso(Image),
+    /// An image's ISO in which one bit of the root image is another.
+    FlippedBit(Image, Place),
+    /// The first so many percent of an image's ISO.
+    Truncated(Image, u8),
     /// An image's ISO as the file [`crate::carriers::ISO_PATH`] on a file system.
     IsoFile(Image, FileSystem),
+    /// The same on the ext4 of the logical volume `xvg/xvol`; the drive is the group's physical volume.
+    IsoOnVolume(Image),
     /// The content of an image's ISO as files on a FAT file system.
     CopiedFiles(Image),
     /// Zeros; so many MiB.
     Blank(u64),
+    /// A reader without a card, a drive without a disc.
+    NoMedium,
+}
+
+/// What is wrong with a drive, whatever is on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It gives at most so many bytes a second.
+    Slow(u64),
+    /// The middle of the root image's data cannot be read.
+    UnreadableData,
+    /// What the boot has no use for cannot be read.
+    UnreadableElsewhere,
+    /// Part of the EFI partition cannot be read.
+    UnreadableEfi,
+    /// Its first sectors cannot be read.
+    UnreadableBeginning,
 }
 
 /// A file system that holds an ISO file.
@@ -110,8 +138,16 @@ pub enum Content {
 pub enum FileSystem {
     /// FAT32.
     Fat,
+    /// exFAT.
+    Exfat,
+    /// NTFS.
+    Ntfs,
     /// ext4.
     Ext4,
+    /// XFS.
+    Xfs,
+    /// btrfs.
+    Btrfs,
 }
 
 /// When a drive is plugged in.
@@ -123,6 +159,8 @@ pub enum Plugged {
     After(&'static str),
     /// When the rescue shell is open; then the shell is left.
     InRescue,
+    /// When [`Act::Plug`] says so.
+    ByAct,
 }
 
 /// A drive of the scenario's machine; the firmware boots them in this order.
@@ -136,6 +174,57 @@ pub struct DriveSpec {
     pub content: Content,
     /// When it is plugged in.
     pub plugged: Plugged,
+    /// What is wrong with it.
+    pub trouble: Option<Trouble>,
+}
+
+/// Something that is done while the machine boots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct During {
+    /// It is done when this has appeared on the serial console, after what came before.
+    pub when: &'static str,
+    /// What is done.
+    pub act: Act,
+}
+
+/// What is done while the machine boots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Nothing: the text alone matters.
+    See,
+    /// This drive is plugged in.
+    Plug(&'static str),
+    /// This drive is pulled out.
+    Pull(&'static str),
+    /// This drive gives only so many bytes a second from now on.
+    Throttle(&'static str, u64),
+}
+
+/// Something that is done, or must be true, after the payload has reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Afterwards {
+    /// This drive is pulled out.
+    Pull(&'static str),
+    /// This appears on the serial console.
+    Console(&'static str),
+    /// Every file of the root can be read.
+    ReadAll,
+    /// Reading these files gives an I/O error, and every other can be read.
+    ReadAllBut(&'static [&'static str]),
+    /// Reading ends, with errors: what was on the medium is not there any more.
+    ReadWhatIsLeft,
+    /// The root takes writes until it is full, and says so then.
+    FillRoot,
+    /// The record and the text above the login say that the medium may be removed.
+    MayBeRemoved,
+    /// The record and the text above the login say this of the medium.
+    Trouble(&'static str),
+    /// A warning in the record has this text.
+    Warns(&'static str),
+    /// The overlay's tmpfs has these bytes and takes this number of files.
+    Overlay(u64, u64),
+    /// The payload restarts the machine, and it does restart.
+    Restart,
 }
 
 /// What is broken in the initramfs.
@@ -154,6 +243,8 @@ pub struct Booted {
     pub medium: &'static str,
     /// Warnings in the boot record: one for each text, which it contains; no others.
     pub warnings: &'static [&'static str],
+    /// Whether the root image lies in RAM when the payload begins; `None`: if the flags or the menu's entry ask for it.
+    pub in_ram: Option<bool>,
 }
 
 /// Stage one or two must fail, explain it on every console, and open a rescue shell.
@@ -174,6 +265,14 @@ pub enum Expect {
     Failed(Failed),
     /// A step fails, what it lacks is plugged in, the rescue shell is left, and then the payload runs.
     Recovered(Failed, Booted),
+    /// As `Recovered`, but nobody touches the shell: plugging in is enough.
+    RecoversByItself(Failed, Booted),
+    /// A step fails, and the machine ends by itself in this way.
+    Ends(Failed, EndReason),
+    /// A step fails, a key is pressed, and after so many seconds the shell still answers.
+    Stays(Failed, u64),
+    /// A rescue shell opens before each of these steps; each is left; then the payload runs.
+    Breaks(&'static [&'static str], Booted),
     /// Debian runs, and an administrator can work with it.
     Multiuser,
 }
@@ -197,6 +296,12 @@ pub struct Scenario {
     pub drives: Vec<DriveSpec>,
     /// Whether the machine has a network card.
     pub network: bool,
+    /// What is done while it boots, in this order.
+    pub during: &'static [During],
+    /// What comes after the payload's report, in this order. Nothing: every file is read; on RAM the stick is pulled before.
+    pub afterwards: &'static [Afterwards],
+    /// Whether the firmware says that Ventoy started the ISO file on the exFAT drive.
+    pub ventoy: bool,
     /// What is broken in the initramfs; only for [`Begin::Direct`].
     pub initramfs_fault: Option<InitramfsFault>,
     /// What must come of it.

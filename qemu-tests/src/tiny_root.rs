@@ -26,6 +26,8 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 const EMPTY: [&str; 7] = ["dev", "proc", "sys", "run", "tmp", "root", "var"];
 /// Bytes of a file that makes reading the root worth its name.
 const BALLAST: usize = 4 << 20;
+/// The same for the image to measure with: much more than the figures may be off.
+const LARGE_BALLAST: usize = 128 << 20;
 
 /// Makes the image in its place among the artifacts.
 ///
@@ -92,23 +94,26 @@ fn lay_out(root: &Path, image: Image, marker: &str, programs: &Path) -> Result<(
         fs::copy(&from, &to).with_context(|| format!("copying {}", from.display()))?;
         fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).context("making it executable")
     };
-    install("sino-payload", "sbin/init")?;
+    if image != Image::WithoutInit {
+        install("sino-payload", "sbin/init")?;
+    }
     match image {
-        Image::Tiny | Image::OtherBuild => install("sino-init", "sbin/sino-init")?,
+        Image::Tiny | Image::OtherBuild | Image::Large | Image::WithoutInit => install("sino-init", "sbin/sino-init")?,
         Image::WithoutStageTwo => {}
         Image::Real => bail!("the real image is not made here"),
     }
     fs::write(root.join(MARKER_FILE), format!("{marker}\n"))?;
-    fs::write(root.join("ballast"), ballast())?;
+    let ballast_bytes = if image == Image::Large { LARGE_BALLAST } else { BALLAST };
+    fs::write(root.join("ballast"), ballast(ballast_bytes))?;
     Ok(())
 }
 
 /// Bytes that do not compress, the same every time: a linear congruential generator (Knuth's MMIX constants).
-fn ballast() -> Vec<u8> {
+fn ballast(bytes: usize) -> Vec<u8> {
     let mut state: u64 = 1;
     let next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         u8::try_from(state >> 56).unwrap_or_default()
     };
-    std::iter::repeat_with(next).take(BALLAST).collect()
+    std::iter::repeat_with(next).take(bytes).collect()
 }

@@ -31,6 +31,9 @@ fn main() -> ExitCode {
         let (images, summary) = (images.clone(), Arc::clone(&summary));
         trials.push(Trial::test(scenario.name.clone(), move || boot(&scenario, &images, &summary)));
     }
+    let (compared, summary_of_compared) = (images.clone(), Arc::clone(&summary));
+    trials
+        .push(Trial::test("memory-on-ram-overhead", move || failed(on_ram_overhead(&compared, &summary_of_compared))));
     let listing = arguments.list;
     let conclusion = libtest_mimic::run(&arguments, trials);
     if !listing && let Err(error) = write(&summary) {
@@ -70,6 +73,35 @@ fn iso_trials(images: &Images) -> Vec<Trial> {
         Trial::test("iso-efi-partition-is-ordinary", move || failed(tiny())),
         Trial::test("iso-efi-partition-of-the-real-image-is-ordinary", move || failed(real())),
     ]
+}
+
+/// On ram may take the image and at most so much more memory than the same boot from the medium.
+const OVERHEAD_KIB: u64 = 24 << 10;
+
+/// Boots a large image from the medium (with and without dm-verity) and in RAM, one after the other, and compares what memory
+/// is left after all files were read. The figures of all three are in the summary.
+fn on_ram_overhead(images: &Images, summary: &Summary) -> Result<()> {
+    let image_kib = images.get(Image::Large)?.manifest.root.size / 1024;
+    let mut all = Vec::new();
+    for scenario in list::compared() {
+        let mut figures = Figures::default();
+        runner::run(&scenario, images, &mut figures)?;
+        println!("  {}: {} KiB available, read in {} ms", figures.name, figures.available_kib, figures.read_all_ms);
+        all.push(figures);
+    }
+    let available = |index: usize| all.get(index).map_or(0, |figures| figures.available_kib);
+    let taken = available(0).saturating_sub(available(2));
+    summary.lock().unwrap_or_else(PoisonError::into_inner).extend(all);
+    println!("  on ram takes {taken} KiB, the image has {image_kib} KiB");
+    anyhow::ensure!(
+        taken <= image_kib + OVERHEAD_KIB,
+        "on ram takes {taken} KiB of memory for an image of {image_kib} KiB: more than {OVERHEAD_KIB} KiB over it"
+    );
+    anyhow::ensure!(
+        taken >= image_kib,
+        "on ram takes {taken} KiB for an image of {image_kib} KiB: it is not in memory"
+    );
+    Ok(())
 }
 
 /// Builds the tiny image a second time in another folder.

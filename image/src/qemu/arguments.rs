@@ -4,15 +4,14 @@
 //! port, and a virtio-serial port named [`REPORT_PORT`]. QEMU connects to sockets that exist before it starts, so nobody
 //! has to wait for a socket to appear. Does not look at the file system and starts nothing.
 
+use super::drives;
 use super::firmware::UefiFiles;
-use super::machine::{Accelerator, Bus, Drive, Firmware, Machine, NetworkCard, Start};
+use super::machine::{Accelerator, AcpiTable, Firmware, Machine, NetworkCard, Start};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// Name of the virtio-serial port on which a test payload reports.
 pub const REPORT_PORT: &str = "sino.report";
-/// A drive's device is named like the drive with this behind it, for [`super::qmp::Qmp::unplug`].
-pub const DEVICE_SUFFIX: &str = "-device";
 /// The processor that boots both Linux and Xen under TCG; `max` and `EPYC` break dom0.
 const TCG_PROCESSOR: &str = "qemu64,+ssse3,+sse4.1,+sse4.2,+svm,+npt";
 
@@ -41,7 +40,12 @@ pub fn arguments(machine: &Machine, channels: &Channels) -> Vec<OsString> {
     }
     firmware(&mut line, &machine.firmware);
     start(&mut line, &machine.start);
-    drives(&mut line, machine);
+    for table in &machine.acpi_tables {
+        acpi_table(&mut line, table);
+    }
+    for (option, value) in drives::arguments(machine) {
+        line.words([option, &value]);
+    }
     for (index, card) in machine.network.iter().enumerate() {
         network(&mut line, index, card);
     }
@@ -94,89 +98,9 @@ fn start(line: &mut Line, start: &Start) {
     }
 }
 
-fn drives(line: &mut Line, machine: &Machine) {
-    let drives = &machine.drives;
-    let any = |buses: &[Bus]| drives.iter().any(|drive| buses.contains(&drive.bus));
-    if any(&[Bus::UsbStick, Bus::UsbStickBehindHub, Bus::UsbUas]) {
-        line.device(&["qemu-xhci", "id=xhci", "p2=8", "p3=8"]);
-    }
-    if any(&[Bus::UsbStickBehindHub]) {
-        line.device(&["usb-hub", "id=hub", "bus=xhci.0", "port=8"]);
-    }
-    if any(&[Bus::Sata]) {
-        line.device(&["ich9-ahci", "id=ahci"]);
-    }
-    if any(&[Bus::VirtioScsi]) {
-        line.device(&["virtio-scsi-pci", "id=scsi"]);
-    }
-    for (index, drive) in drives.iter().enumerate() {
-        let place = drives.iter().take(index).filter(|other| other.bus == drive.bus).count();
-        // QEMU takes the kernel that it loads itself for the first in the boot order.
-        let boot_index = drive.boot_index.filter(|_| machine.start == Start::FromDrives);
-        attach(line, drive, boot_index, place);
-    }
-}
-
-/// One drive; `place` counts the drives before it on the same bus.
-fn attach(line: &mut Line, drive: &Drive, boot_index: Option<u32>, place: usize) {
-    let file = format!("file={}", drive.file.display());
-    let id = format!("id={}", drive.name);
-    let mut parts = vec!["if=none", "format=raw", &*id, &*file];
-    match (drive.bus, drive.keep_writes) {
-        (Bus::Cdrom, _) => parts.extend(["media=cdrom", "readonly=on"]),
-        (_, false) => parts.push("snapshot=on"),
-        (_, true) => {}
-    }
-    line.option("-drive", parts);
-    if !drive.plugged_later {
-        for device in devices(drive, boot_index, place) {
-            line.words(["-device", &device]);
-        }
-    }
-}
-
-/// What has to be plugged in for a drive of the machine that is not there from the beginning, in order.
-#[must_use]
-pub fn later_devices(machine: &Machine, name: &str) -> Vec<String> {
-    let drive = machine.drives.iter().position(|drive| drive.name == name && drive.plugged_later);
-    let Some((index, drive)) = drive.and_then(|index| Some((index, machine.drives.get(index)?))) else {
-        return Vec::new();
-    };
-    let place = machine.drives.iter().take(index).filter(|other| other.bus == drive.bus).count();
-    devices(drive, None, place)
-}
-
-/// The values of `-device` for a drive, with the devices between it and its bus in front.
-fn devices(drive: &Drive, boot_index: Option<u32>, place: usize) -> Vec<String> {
-    let port = place + 1;
-    let mut devices = Vec::new();
-    let on = match drive.bus {
-        Bus::UsbStick => "usb-storage,bus=xhci.0,removable=on".to_owned(),
-        Bus::UsbStickBehindHub => format!("usb-storage,bus=xhci.0,removable=on,port=8.{port}"),
-        Bus::UsbUas => {
-            devices.push(format!("usb-uas,bus=xhci.0,id=uas{place}"));
-            format!("scsi-hd,bus=uas{place}.0")
-        }
-        Bus::Cdrom => format!("ide-cd,bus=ide.{}", 1 - place.min(1)),
-        Bus::Ide => format!("ide-hd,bus=ide.{},unit={}", place / 2, place % 2),
-        Bus::Sata => format!("ide-hd,bus=ahci.{place}"),
-        Bus::Nvme => "nvme".to_owned(),
-        Bus::Virtio => "virtio-blk-pci".to_owned(),
-        Bus::VirtioScsi => "scsi-hd,bus=scsi.0".to_owned(),
-        Bus::SdCard => {
-            devices.push(format!("sdhci-pci,id=reader{place}"));
-            "sd-card".to_owned()
-        }
-    };
-    let name = &drive.name;
-    let mut device = format!("{on},id={name}{DEVICE_SUFFIX},drive={name}");
-    if drive.bus != Bus::SdCard {
-        // An SD card has neither a serial number nor a place in the boot order.
-        device.extend([",serial=", name]);
-        device.extend(boot_index.map(|index| format!(",bootindex={index}")));
-    }
-    devices.push(device);
-    devices
+fn acpi_table(line: &mut Line, table: &AcpiTable) {
+    let (signature, data) = (format!("sig={}", table.signature), format!("data={}", table.data.display()));
+    line.option("-acpitable", [&*signature, &data]);
 }
 
 fn network(line: &mut Line, index: usize, card: &NetworkCard) {
@@ -205,10 +129,12 @@ fn wire(line: &mut Line, channels: &Channels) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::qemu::{Bus, Drive};
 
-    fn machine() -> Machine {
+    /// A machine with nothing in it.
+    pub(in crate::qemu) fn machine() -> Machine {
         Machine {
             name: "test".into(),
             accelerator: Accelerator::Tcg,
@@ -217,6 +143,7 @@ mod tests {
             memory_mib: 1024,
             drives: Vec::new(),
             network: Vec::new(),
+            acpi_tables: Vec::new(),
             reset_ends: true,
         }
     }
@@ -231,58 +158,6 @@ mod tests {
         let text = text(&machine());
         assert!(text.contains("-smp 1 -accel tcg -cpu qemu64,+ssse3,+sse4.1,+sse4.2,+svm,+npt"), "{text}");
         assert!(text.contains("-nodefaults") && text.contains("-display none -vga std") && text.contains("-no-reboot"));
-    }
-
-    #[test]
-    fn every_bus_has_its_controller_once_and_its_drive() {
-        let cases = [
-            (Bus::UsbStick, "usb-storage,bus=xhci.0,removable=on,id=m-device,drive=m,serial=m,bootindex=0"),
-            (
-                Bus::UsbStickBehindHub,
-                "usb-storage,bus=xhci.0,removable=on,port=8.1,id=m-device,drive=m,serial=m,bootindex=0",
-            ),
-            (
-                Bus::UsbUas,
-                "usb-uas,bus=xhci.0,id=uas0 -device scsi-hd,bus=uas0.0,id=m-device,drive=m,serial=m,bootindex=0",
-            ),
-            (Bus::Cdrom, "ide-cd,bus=ide.1,id=m-device,drive=m,serial=m,bootindex=0"),
-            (Bus::Ide, "ide-hd,bus=ide.0,unit=0,id=m-device,drive=m,serial=m,bootindex=0"),
-            (Bus::Sata, "ich9-ahci,id=ahci -drive"),
-            (Bus::Nvme, "-device nvme,id=m-device,drive=m,serial=m,bootindex=0"),
-            (Bus::Virtio, "-device virtio-blk-pci,id=m-device,drive=m,serial=m,bootindex=0"),
-            (Bus::VirtioScsi, "-device scsi-hd,bus=scsi.0,id=m-device,drive=m,serial=m,bootindex=0"),
-            (Bus::SdCard, "-device sdhci-pci,id=reader0 -device sd-card,id=m-device,drive=m -"),
-        ];
-        for (bus, wanted) in cases {
-            let mut machine = machine();
-            machine.drives = vec![Drive::new("m", bus, "/x.iso").boot(0), Drive::new("n", Bus::UsbStick, "/y")];
-            let text = text(&machine);
-            assert!(text.contains(wanted), "{bus:?}: {text}");
-            assert_eq!(text.matches("qemu-xhci").count(), 1, "{bus:?}: {text}");
-        }
-    }
-
-    #[test]
-    fn a_drive_that_comes_later_has_its_file_and_controller_but_no_device() {
-        let mut machine = machine();
-        let later = Drive { plugged_later: true, ..Drive::new("b", Bus::UsbUas, "/b") };
-        machine.drives = vec![Drive::new("a", Bus::UsbUas, "/a"), later];
-        let text = text(&machine);
-        assert!(text.contains("id=b,file=/b") && !text.contains("b-device"), "{text}");
-        assert_eq!(
-            later_devices(&machine, "b"),
-            ["usb-uas,bus=xhci.0,id=uas1", "scsi-hd,bus=uas1.0,id=b-device,drive=b,serial=b"]
-        );
-        assert!(later_devices(&machine, "a").is_empty());
-    }
-
-    #[test]
-    fn what_a_guest_writes_never_reaches_a_medium() {
-        let mut machine = machine();
-        machine.drives = vec![Drive::new("a", Bus::UsbStick, "/a"), Drive::new("b", Bus::Cdrom, "/b")];
-        let text = text(&machine);
-        assert!(text.contains("if=none,format=raw,id=a,file=/a,snapshot=on"), "{text}");
-        assert!(text.contains("if=none,format=raw,id=b,file=/b,media=cdrom,readonly=on"), "{text}");
     }
 
     #[test]
@@ -309,10 +184,10 @@ mod tests {
     }
 
     #[test]
-    fn a_comma_in_a_path_does_not_end_it() {
+    fn an_acpi_table_is_a_signature_and_data() {
         let mut machine = machine();
-        machine.drives = vec![Drive::new("a", Bus::Virtio, "/odd,name")];
-        assert!(text(&machine).contains("file=/odd,,name,snapshot=on"));
+        machine.acpi_tables = vec![AcpiTable { signature: "VTOY".into(), data: "/odd,name".into() }];
+        assert!(text(&machine).contains("-acpitable sig=VTOY,data=/odd,,name"));
     }
 
     #[test]

@@ -1,14 +1,18 @@
 //! A running machine: its process, what is seen of it, and its control channel in one hand.
 //!
 //! Its files (command line, serial log, QEMU's own messages) go to a folder that the caller names and that stays; its
-//! sockets go to a temporary folder that goes away with it. Dropping a guest ends it.
+//! sockets go to a temporary folder that goes away with it. Dropping a guest ends it. Drives can be plugged in and out
+//! and slowed down while it runs.
 
-use super::arguments::{Channels, arguments, later_devices};
+use super::arguments::{Channels, arguments};
+use super::drives::{self, Step};
 use super::machine::Machine;
 use super::process::{Process, QEMU};
 use super::qmp::{DriveStatistics, Qmp};
 use super::watch::Watch;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -27,6 +31,30 @@ pub const COMMAND_SCRIPT: &str = "qemu.sh";
 /// What QEMU itself said.
 pub const QEMU_LOG: &str = "qemu.log";
 
+/// How long QEMU may take to end when the guest has ended.
+const END_WITHIN: Duration = Duration::from_secs(30);
+
+/// What QEMU calls a reset by the guest.
+const GUEST_RESET: &str = "guest-reset";
+
+/// How a guest ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// It reset the machine: a reboot, also one after a panic or a triple fault.
+    Reset,
+    /// It switched the machine off.
+    Off,
+}
+
+/// Where a drive is that is not plugged in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Absent {
+    /// QEMU has its image: it has not been plugged in yet, or is of a kind that leaves its image behind.
+    WithImage,
+    /// It was unplugged, and its image went with it.
+    WithoutImage,
+}
+
 /// The guest.
 pub struct Guest {
     /// What is seen of it.
@@ -36,6 +64,9 @@ pub struct Guest {
     process: Process,
     folder: PathBuf,
     machine: Machine,
+    absent: BTreeMap<String, Absent>,
+    /// What the guest did to drives before they were unplugged.
+    past: Vec<DriveStatistics>,
     _sockets: SocketFolder,
 }
 
@@ -62,30 +93,123 @@ impl Guest {
         let report = process.accept(&report, CONNECT_WITHIN)?;
         let watch = Watch::start(serial, report, &folder.join(SERIAL_LOG))?;
         let qmp = Qmp::greet(control).with_context(|| process.words())?;
-        Ok(Self { watch, qmp, process, folder: folder.to_owned(), machine: machine.clone(), _sockets: sockets })
+        let later = machine.drives.iter().filter(|drive| drives::comes_later(machine, drive));
+        Ok(Self {
+            watch,
+            qmp,
+            process,
+            folder: folder.to_owned(),
+            machine: machine.clone(),
+            absent: later.map(|drive| (drive.name.clone(), Absent::WithImage)).collect(),
+            past: Vec::new(),
+            _sockets: sockets,
+        })
     }
 
-    /// What the guest did to each of the machine's drives.
+    /// What the guest did to each of the machine's drives, also to those that have been unplugged.
     ///
     /// # Errors
     /// QEMU does not answer.
     pub fn drive_statistics(&mut self) -> Result<Vec<DriveStatistics>> {
-        self.qmp.drive_statistics()
+        let mut drives = self.qmp.drive_statistics()?;
+        for past in &self.past {
+            match drives.iter_mut().find(|drive| drive.name == past.name) {
+                Some(drive) => drive.add(past),
+                None => drives.push(past.clone()),
+            }
+        }
+        Ok(drives)
     }
 
-    /// Plugs in a drive that was not there when the machine was switched on.
+    /// Plugs in a drive that was not there when the machine was switched on, or that was unplugged.
+    ///
+    /// What the guest had written to it is lost (of an `NVMe` drive it stays), and it is as slow again as the machine's
+    /// description says. A drive in a card reader comes with the reader and its other drives.
     ///
     /// # Errors
-    /// The machine has no such drive, or QEMU refuses.
+    /// The machine has no such drive, it is plugged in, or QEMU refuses.
     pub fn plug(&mut self, drive: &str) -> Result<()> {
-        let devices = later_devices(&self.machine, drive);
-        ensure!(!devices.is_empty(), "the machine has no drive {drive} to be plugged in later");
-        for device in devices {
-            // The monitor's command takes what `-device` takes, and answers with a text only if it refuses.
-            let answer = self.qmp.human(&format!("device_add {device}"))?;
-            ensure!(answer.trim().is_empty(), "plugging in {device}: {}", answer.trim());
+        let Some(absent) = self.absent.get(drive).copied() else {
+            bail!("the machine has no drive {drive} that could be plugged in now");
+        };
+        for step in drives::plugging(&self.machine, drive, absent == Absent::WithoutImage) {
+            self.take(&step).with_context(|| format!("plugging in {drive}: {step:?}"))?;
+        }
+        for name in self.unit(drive)?.1 {
+            self.absent.remove(&name);
+            let drive = self.machine.drives.iter().find(|drive| drive.name == name && drive.file.is_some());
+            if let Some(drive) = drive.filter(|_| absent == Absent::WithImage) {
+                self.qmp.throttle(&name, drives::bytes_per_second(drive).unwrap_or_default())?;
+            }
         }
         Ok(())
+    }
+
+    fn take(&mut self, step: &Step) -> Result<()> {
+        // The monitor's commands take what the command line takes.
+        let (line, wanted) = match step {
+            Step::Image(value) => {
+                let quoted = value.replace('\\', "\\\\").replace('"', "\\\"");
+                (format!("drive_add 0 \"{quoted}\""), "OK")
+            }
+            Step::Device(value) => (format!("device_add {value}"), ""),
+            Step::Connect(device) => {
+                let path = format!("/machine/peripheral/{device}");
+                let arguments = json!({"path": path, "property": "attached", "value": true});
+                return self.qmp.command("qom-set", &arguments).map(drop);
+            }
+        };
+        let answer = self.qmp.human(&line)?;
+        ensure!(answer.trim() == wanted, "{}", answer.trim());
+        Ok(())
+    }
+
+    /// Pulls a drive out of the running machine and waits until it is gone. A drive in a card reader goes with the
+    /// reader and its other drives; one on PCI (virtio-blk, `NVMe`) goes when the guest's kernel lets go of it.
+    ///
+    /// # Errors
+    /// The machine has no such drive, it is not plugged in, its bus cannot do it, or the guest does not let go.
+    pub fn unplug(&mut self, drive: &str) -> Result<()> {
+        let (device, names) = self.unit(drive)?;
+        ensure!(!self.absent.contains_key(drive), "the drive {drive} is not plugged in");
+        let before = self.qmp.drive_statistics()?;
+        for name in &names {
+            // QEMU stands still until the reads that wait at a USB device that goes are done, however slow it is.
+            self.qmp.hurry(name)?;
+        }
+        self.qmp.remove(&device).with_context(|| format!("pulling {drive}"))?;
+        let after = self.qmp.drive_statistics()?;
+        for name in names {
+            let kept = after.iter().any(|drive| drive.name == name);
+            if let Some(statistics) = before.iter().find(|drive| drive.name == name && !kept) {
+                match self.past.iter_mut().find(|past| past.name == name) {
+                    Some(past) => past.add(statistics),
+                    None => self.past.push(statistics.clone()),
+                }
+            }
+            self.absent.insert(name, if kept { Absent::WithImage } else { Absent::WithoutImage });
+        }
+        Ok(())
+    }
+
+    /// The device that a drive is plugged in and out with, and the names of the drives that go with it.
+    fn unit(&self, drive: &str) -> Result<(String, Vec<String>)> {
+        let unit = drives::unit(&self.machine, drive);
+        let unit = unit.with_context(|| format!("the machine has no drive {drive}"))?;
+        Ok((unit.device, unit.drives.iter().map(|drive| drive.name.clone()).collect()))
+    }
+
+    /// Lets the guest read at most so many bytes a second from a drive; 0: as fast as it can, 1: as good as never.
+    ///
+    /// A read waits for the time that the one before it costs. When a guest's kernel gives up a read (Linux: after
+    /// 30 s) and cancels it, QEMU itself stands still until that time is over, its control channel too; except with
+    /// virtio, which has no such limit, and with an ATAPI drive. So let USB, SATA and `NVMe` drives be no slower than
+    /// 40000 bytes a second (26 s for a read of 1 MiB, the longest), or free them within 30 s.
+    ///
+    /// # Errors
+    /// There is no such drive, or it is not plugged in.
+    pub fn throttle(&mut self, drive: &str, bytes_per_second: u64) -> Result<()> {
+        self.qmp.throttle(drive, bytes_per_second)
     }
 
     /// Saves the screen as `NAME.png` in the guest's folder and returns the file.
@@ -113,6 +237,31 @@ impl Guest {
     /// It is still on after `within`, or QEMU failed.
     pub fn wait_for_end(&mut self, within: Duration) -> Result<()> {
         self.process.wait_for_end(within)
+    }
+
+    /// Waits until the guest has ended and QEMU with it, and says how. Of a machine of which a reset is no end
+    /// ([`Machine::reset_ends`]) only [`EndReason::Off`] can come.
+    ///
+    /// # Errors
+    /// It still runs after `within`, or it was not the guest that ended it.
+    pub fn wait_for_end_reason(&mut self, within: Duration) -> Result<EndReason> {
+        let event = self.qmp.wait_for_event("SHUTDOWN", within).context("waiting for the guest to end")?;
+        self.process.wait_for_end(END_WITHIN)?;
+        match event.pointer("/data/reason").and_then(Value::as_str) {
+            Some(GUEST_RESET) => Ok(EndReason::Reset),
+            Some("guest-shutdown") => Ok(EndReason::Off),
+            _ => bail!("it was not the guest that ended the machine: {event}"),
+        }
+    }
+
+    /// Waits until the guest has reset a machine that goes on then ([`Machine::reset_ends`]); a reset that was not
+    /// waited for yet counts too, each once.
+    ///
+    /// # Errors
+    /// It has not after `within`, or QEMU is gone.
+    pub fn wait_for_restart(&mut self, within: Duration) -> Result<()> {
+        let event = self.qmp.wait_for_event_with("RESET", "/data/reason", GUEST_RESET, within);
+        event.map(drop).context("waiting for the guest to restart")
     }
 
     /// A file in the guest's folder; absolute, because QEMU need not share our working directory.
@@ -179,15 +328,4 @@ fn quoted(words: &[OsString], separator: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_survive_a_shell() {
-        let words = ["-append", "a b 'c' \"d\"", "-m", "512"].map(OsString::from);
-        let text = quoted(&words, " \\\n  ");
-        let script = format!("printf '%s\\n' {text}");
-        let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
-        assert_eq!(String::from_utf8(output.stdout).unwrap(), "-append\na b 'c' \"d\"\n-m\n512\n");
-    }
-}
+mod tests;

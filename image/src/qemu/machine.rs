@@ -81,6 +81,24 @@ pub enum Bus {
     VirtioScsi,
     /// An SD card in a PCI card reader. Its file's length must be a power of two.
     SdCard,
+    /// A slot of a USB card reader. All such drives of a machine are the slots of one reader, a LUN each, in order;
+    /// they are plugged in and out together.
+    UsbReader,
+}
+
+/// What is wrong with a drive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriveFault {
+    /// The guest reads at most so many bytes a second, until [`super::Guest::throttle`] says otherwise.
+    BytesPerSecond(u64),
+    /// Whatever read touches one of these sectors fails, each time.
+    ReadError {
+        /// The first one; a sector has 512 bytes.
+        sector_from: u64,
+        /// How many. Of more than 1000 only every second (third, ...) one is bad, which no read of a page can miss
+        /// until there are 8000.
+        sectors: u64,
+    },
 }
 
 /// A drive.
@@ -90,14 +108,16 @@ pub struct Drive {
     pub name: String,
     /// What it hangs on.
     pub bus: Bus,
-    /// The raw image.
-    pub file: PathBuf,
+    /// The raw image; `None`: there is no medium in the drive ([`Bus::UsbReader`] and [`Bus::Cdrom`] only).
+    pub file: Option<PathBuf>,
     /// Whether what the guest writes stays in the file. If not, the guest can write (and is counted) but the file stays.
     pub keep_writes: bool,
     /// Place in the firmware's boot order; `None`: the firmware does not boot it.
     pub boot_index: Option<u32>,
     /// Whether it is not there when the machine is switched on; [`super::Guest::plug`] plugs it in.
     pub plugged_later: bool,
+    /// What is wrong with it.
+    pub faults: Vec<DriveFault>,
 }
 
 impl Drive {
@@ -106,11 +126,17 @@ impl Drive {
         Self {
             name: name.to_owned(),
             bus,
-            file: file.into(),
+            file: Some(file.into()),
             keep_writes: false,
             boot_index: None,
             plugged_later: false,
+            faults: Vec::new(),
         }
+    }
+
+    /// A drive without a medium in it.
+    pub fn empty(name: &str, bus: Bus) -> Self {
+        Self { file: None, ..Self::new(name, bus, "") }
     }
 
     /// The drive at a place in the boot order.
@@ -130,6 +156,15 @@ pub struct NetworkCard {
     pub forward: Vec<u16>,
 }
 
+/// A table that the firmware passes on to the operating system beside its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcpiTable {
+    /// Its signature: four characters.
+    pub signature: String,
+    /// The file with what follows the table's header; QEMU makes the header. Its path must be without colons.
+    pub data: PathBuf,
+}
+
 /// The whole machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
@@ -147,6 +182,8 @@ pub struct Machine {
     pub drives: Vec<Drive>,
     /// Network cards.
     pub network: Vec<NetworkCard>,
+    /// ACPI tables besides QEMU's own.
+    pub acpi_tables: Vec<AcpiTable>,
     /// Whether a reset by the guest ends QEMU instead of starting the machine again.
     pub reset_ends: bool,
 }

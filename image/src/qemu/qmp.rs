@@ -3,7 +3,6 @@
 //! One JSON value a line in both directions. Events that arrive between answers are kept for whoever asks. Every
 //! command has a deadline. Source: QEMU's interop documentation, "QEMU Machine Protocol Specification".
 
-use super::arguments::DEVICE_SUFFIX;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 use std::io::{ErrorKind, Read, Write};
@@ -29,6 +28,15 @@ pub struct DriveStatistics {
     pub written_bytes: u64,
     /// Writes by the guest, of whatever length.
     pub writes: u64,
+}
+
+impl DriveStatistics {
+    /// Adds what the guest did to the same drive at another time.
+    pub fn add(&mut self, other: &Self) {
+        self.read_bytes += other.read_bytes;
+        self.written_bytes += other.written_bytes;
+        self.writes += other.writes;
+    }
 }
 
 /// The channel.
@@ -81,13 +89,22 @@ impl Qmp {
         }
     }
 
-    /// Waits for an event, for example `DEVICE_DELETED`; events that came before count too, each once.
+    /// Waits for an event, for example `SHUTDOWN`; events that came before count too, each once.
     ///
     /// # Errors
     /// It does not come in time, or QEMU is gone.
     pub fn wait_for_event(&mut self, name: &str, within: Duration) -> Result<Value> {
+        self.wait_for_event_with(name, "/event", name, within)
+    }
+
+    /// Waits for an event in which the text at the JSON pointer `key` is `value`; otherwise as [`Qmp::wait_for_event`].
+    ///
+    /// # Errors
+    /// It does not come in time, or QEMU is gone.
+    pub fn wait_for_event_with(&mut self, name: &str, key: &str, value: &str, within: Duration) -> Result<Value> {
         let deadline = Instant::now() + within;
-        let is_it = |event: &Value| event.get("event").and_then(Value::as_str) == Some(name);
+        let has = |event: &Value, key: &str, value: &str| event.pointer(key).and_then(Value::as_str) == Some(value);
+        let is_it = |event: &Value| has(event, "/event", name) && has(event, key, value);
         loop {
             if let Some(index) = self.events.iter().position(is_it) {
                 return Ok(self.events.remove(index));
@@ -176,13 +193,46 @@ impl Qmp {
         host_port(&table, guest).with_context(|| format!("no forwarding to port {guest} in QEMU's table: {table}"))
     }
 
-    /// Takes a drive out of the running machine and waits until it is gone. Its statistics go with it.
+    /// Takes a device out of the running machine and waits until it is gone, with its drives and their statistics.
     ///
     /// # Errors
-    /// As [`Qmp::command`]; or the guest does not let go.
-    pub fn unplug(&mut self, drive: &str) -> Result<()> {
-        self.command("device_del", &json!({"id": format!("{drive}{DEVICE_SUFFIX}")}))?;
-        self.wait_for_event("DEVICE_DELETED", ANSWER_WITHIN).map(drop)
+    /// As [`Qmp::command`]; or the guest does not let go, which those on PCI need.
+    pub fn remove(&mut self, device: &str) -> Result<()> {
+        self.command("device_del", &json!({"id": device}))?;
+        // What hangs on the device has an event of its own.
+        self.wait_for_event_with("DEVICE_DELETED", "/data/device", device, ANSWER_WITHIN).map(drop)
+    }
+
+    /// Lets the guest read at most so many bytes a second from a drive that is plugged in; 0: as fast as it can.
+    ///
+    /// # Errors
+    /// As [`Qmp::command`]; or there is no such drive.
+    pub fn throttle(&mut self, drive: &str, bytes_per_second: u64) -> Result<()> {
+        let answer = self.command("query-block", &json!({}))?;
+        let (device, _) =
+            device_of(&answer, drive).with_context(|| format!("no drive {drive} is plugged in: {answer}"))?;
+        self.limit(device, bytes_per_second, 0)
+    }
+
+    /// Lets the reads that wait because of [`Qmp::throttle`] come one a second; a drive without that stays as it is.
+    ///
+    /// # Errors
+    /// As [`Qmp::command`].
+    pub fn hurry(&mut self, drive: &str) -> Result<()> {
+        let answer = self.command("query-block", &json!({}))?;
+        match device_of(&answer, drive) {
+            Some((device, true)) => self.limit(device, 0, 1),
+            _ => Ok(()),
+        }
+    }
+
+    fn limit(&mut self, device: &str, bytes_read: u64, reads: u64) -> Result<()> {
+        let limits = json!({
+            "id": device,
+            "bps": 0, "bps_rd": bytes_read, "bps_wr": 0,
+            "iops": 0, "iops_rd": reads, "iops_wr": 0,
+        });
+        self.command("block_set_io_throttle", &limits).map(drop)
     }
 
     /// Presses the power button.
@@ -210,6 +260,14 @@ fn statistics(answer: &Value) -> Result<Vec<DriveStatistics>> {
         });
     }
     Ok(drives)
+}
+
+/// The device in front of a drive, in the answer to `query-block`, and whether reads through it are throttled.
+fn device_of<'a>(answer: &'a Value, drive: &str) -> Option<(&'a str, bool)> {
+    let entries = answer.as_array()?;
+    let entry = entries.iter().find(|entry| entry.get("device").and_then(Value::as_str) == Some(drive))?;
+    let limit = entry.pointer("/inserted/bps_rd").and_then(Value::as_u64);
+    Some((entry.get("qdev").and_then(Value::as_str)?, limit.is_some_and(|limit| limit > 0)))
 }
 
 fn text_lines(memory: &[u8]) -> Vec<String> {
@@ -277,6 +335,26 @@ mod tests {
         let expected = DriveStatistics { name: "medium".into(), read_bytes: 5, written_bytes: 0, writes: 1 };
         assert_eq!(statistics(&answer).unwrap(), [expected]);
         assert!(statistics(&json!([{"device": "x", "stats": {"rd_bytes": 5}}])).is_err());
+    }
+
+    #[test]
+    fn a_drive_that_is_plugged_in_has_a_device_in_front() {
+        let slow = json!({"device": "c", "qdev": "/machine/c-device", "inserted": {"bps_rd": 5}});
+        let answer = json!([{"device": "a"}, {"device": "b", "qdev": "/machine/b-device"}, slow]);
+        assert_eq!(device_of(&answer, "b"), Some(("/machine/b-device", false)));
+        assert_eq!(device_of(&answer, "c"), Some(("/machine/c-device", true)));
+        assert_eq!(device_of(&answer, "a"), None);
+        assert_eq!(device_of(&answer, "d"), None);
+    }
+
+    #[test]
+    fn an_event_is_told_from_others_of_its_name() {
+        let event = |device| format!("{{\"event\": \"DEVICE_DELETED\", \"data\": {{\"device\": \"{device}\"}}}}\r\n");
+        let answer = format!("{}{}{{\"return\": {{}}, \"id\": ID}}", event("a"), event("b"));
+        let mut qmp = qmp(Box::leak(Box::new([&*Box::leak(answer.into_boxed_str())])));
+        qmp.remove("b").unwrap();
+        qmp.wait_for_event("DEVICE_DELETED", Duration::ZERO).unwrap();
+        assert!(qmp.wait_for_event("DEVICE_DELETED", Duration::ZERO).is_err());
     }
 
     #[test]
