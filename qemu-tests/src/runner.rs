@@ -140,7 +140,7 @@ impl Run<'_> {
                 wrong
             }
             Expect::Ends(failed, reason) => {
-                let block = self.block_until(failed, &[" because ", "in "])?;
+                let block = self.block_until(failed, &["s the machine restarts", "because of sino.on-failure"])?;
                 let mut wrong = missing("the serial console", &block, failed.says);
                 let ended = self.guest.wait_for_end_reason(self.left())?;
                 if ended != reason {

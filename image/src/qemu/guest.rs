@@ -201,10 +201,11 @@ impl Guest {
 
     /// Lets the guest read at most so many bytes a second from a drive; 0: as fast as it can, 1: as good as never.
     ///
-    /// A read waits for the time that the one before it costs. When a guest's kernel gives up a read (Linux: after
-    /// 30 s) and cancels it, QEMU itself stands still until that time is over, its control channel too; except with
-    /// virtio, which has no such limit, and with an ATAPI drive. So let USB, SATA and `NVMe` drives be no slower than
-    /// 40000 bytes a second (26 s for a read of 1 MiB, the longest), or free them within 30 s.
+    /// A read waits for the time that the one before it costs. On virtio (also SCSI) it waits as long as that takes. On
+    /// USB, SATA and `NVMe` the guest's kernel gives it up (Linux: after 30 s) and cancels it, and then QEMU itself
+    /// stands still until the time is over, its control channel too: let such a drive be no slower than 40000 bytes a
+    /// second (26 s for a read of 1 MiB, the longest), or free it within 30 s. On IDE (also discs) each cancelled read
+    /// gets through.
     ///
     /// # Errors
     /// There is no such drive, or it is not plugged in.
