@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, anyhow};
 use log::Level;
-use sino_boot::options;
+use rustix::system::{RebootCommand, reboot};
+use sino_boot::options::{self, OnFailure};
 use sino_boot::record::BootRecord;
 use sino_boot::rescue_shell::{Countdown, Left};
 use sino_boot::stage::{Fault, Stage, StepError, done};
@@ -16,6 +17,9 @@ use std::time::Duration;
 
 /// The number of steps in [`boot`].
 pub const STEPS: usize = 2;
+
+/// How long the explanation stays readable before `sino.on-failure=reboot|poweroff` acts.
+const READABLE: Duration = Duration::from_secs(10);
 
 /// Stage two, step by step.
 ///
@@ -82,12 +86,23 @@ pub fn run(arguments: Vec<OsString>) {
     let options = options::parse(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default()).0;
     let limit = Duration::from_secs(u64::from(options.rescue_timeout));
     let countdown = (!limit.is_zero()).then_some(Countdown { limit, then: "the machine restarts" });
-    if rescue_shell::open("exit tries the hand-over again", &shell, countdown, None) == Left::TimeUp {
-        console::say("restarting, because nobody pressed a key", Level::Error);
-        rustix::fs::sync();
-        if let Err(error) = rustix::system::reboot(rustix::system::RebootCommand::Restart) {
-            console::say(&format!("the kernel refuses: {error}"), Level::Error);
+    let (what, command) = match options.on_failure {
+        OnFailure::Shell => {
+            if rescue_shell::open("exit tries the hand-over again", &shell, countdown, None) != Left::TimeUp {
+                return;
+            }
+            ("restarting, because nobody pressed a key", RebootCommand::Restart)
         }
+        OnFailure::Reboot => ("restarting, because of sino.on-failure=", RebootCommand::Restart),
+        OnFailure::Poweroff => ("switching off, because of sino.on-failure=", RebootCommand::PowerOff),
+    };
+    console::say(what, Level::Error);
+    if options.on_failure != OnFailure::Shell {
+        std::thread::sleep(READABLE);
+    }
+    rustix::fs::sync();
+    if let Err(error) = reboot(command) {
+        console::say(&format!("the kernel refuses: {error}"), Level::Error);
     }
 }
 

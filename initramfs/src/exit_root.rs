@@ -7,18 +7,23 @@
 use crate::{device_mapper, loop_device};
 use anyhow::{Context, Result};
 use log::Level;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::AsFd;
 use rustix::mount::{UnmountFlags, unmount};
-use rustix::process::{Signal, WaitOptions, kill_process, wait};
+use rustix::process::{PidfdFlags, Signal, kill_process, pidfd_open};
 use rustix::system::{RebootCommand, reboot};
 use sino_boot::{console, layout};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
 
 /// The name by which systemd executes it.
 const PROGRAM: &str = "/shutdown";
 /// Where systemd leaves the root that was.
 const OLD_ROOT: &str = "/oldroot";
+/// How long a process may take to end after it was killed; one that waits for a device that is gone never does.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Mounts lie over each other; as often as this they are gone through.
 const ROUNDS: usize = 8;
 
@@ -66,20 +71,32 @@ pub fn finish(verb: Option<&OsStr>) -> ! {
     }
 }
 
-/// Ends what systemd let be: the keeper, and nothing else usually.
+/// Ends what systemd let be: the keeper, and nothing else usually. Waits until all have ended, or [`PATIENCE`].
 fn end_processes() {
     let own = rustix::process::getpid();
     let Ok(entries) = fs::read_dir("/proc") else { return };
+    let mut ending = Vec::new();
     for entry in entries.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
         // A thread of the kernel has no command line, and cannot be ended.
         let is_program = fs::read(entry.path().join("cmdline")).is_ok_and(|line| !line.is_empty());
         if let Some(pid) = rustix::process::Pid::from_raw(pid).filter(|pid| *pid != own && is_program) {
+            ending.extend(pidfd_open(pid, PidfdFlags::empty()));
             let _ = kill_process(pid, Signal::KILL);
         }
     }
-    // All of them are children of process 1 by now; the last one's end is an event.
-    while let Ok(Some(_)) = wait(WaitOptions::empty()) {}
+    let deadline = Instant::now() + PATIENCE;
+    while !ending.is_empty() {
+        let mut fds: Vec<PollFd<'_>> =
+            ending.iter().map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)).collect();
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || poll(&mut fds, Timespec::try_from(left).ok().as_ref()).is_err() {
+            // What does not end hangs in the kernel; what it holds stays mounted.
+            return;
+        }
+        let mut alive = fds.iter().map(|fd| fd.revents().is_empty()).collect::<Vec<_>>().into_iter();
+        ending.retain(|_| alive.next().unwrap_or(false));
+    }
 }
 
 /// Unmounts everything below the old root, then takes down what was below that; returns what is still mounted from a device.

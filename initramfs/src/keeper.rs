@@ -188,7 +188,10 @@ fn watch(mut socket: Socket, mut kmsg: Kmsg, medium: &Medium, in_ram: &AtomicBoo
         if has_line {
             while let Some(line) = kmsg.next_line() {
                 if !in_ram.load(Ordering::Acquire) && medium_error(&line, &disk) {
-                    trouble = trouble.or(Some(Trouble::Damaged(line)));
+                    // A device that is gone gives read errors, too, and sometimes before it is announced.
+                    let gone = !block_device::is_present(&medium.device);
+                    let news = if gone { Trouble::Gone } else { Trouble::Damaged(line) };
+                    trouble = trouble.or(Some(news));
                 }
             }
         }

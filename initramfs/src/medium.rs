@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 /// After this time without the medium the consoles show what is waited for, and are told again each time it has passed once
 /// more. The slowest sticks seen need some seconds.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
+/// How often the watchdog hears that the wait goes on; less than the shortest time after which it cuts a step.
+const PULSE: Duration = Duration::from_secs(2);
 /// How long a stick that hangs at an earlier port may take to show what it is, when a later one is the medium already. Only
 /// then is there a wait; it makes the choice between two sticks of one build the same on every boot.
 const EARLIER_PORT: Duration = Duration::from_secs(2);
@@ -145,7 +147,11 @@ pub fn find(
     let mut due = REPORT_EVERY;
     loop {
         watchdog.inspect(|watchdog| watchdog.alive());
-        let Some(event) = search.next(began + due.min(patience)) else {
+        let until = began + due.min(patience);
+        let Some(event) = search.next(until.min(Instant::now() + PULSE)) else {
+            if Instant::now() < until {
+                continue;
+            }
             if due >= patience {
                 break;
             }
