@@ -313,6 +313,9 @@ impl Run<'_> {
         let block = self.block(wanted)?;
         self.guest.watch.type_text("echo answer-$((6*7))\r")?;
         self.guest.watch.wait_for("answer-42", ANSWER_WITHIN).context("typing into the rescue shell")?;
+        self.guest.watch.type_text("report\r")?;
+        self.guest.watch.wait_for(&headline, ANSWER_WITHIN).context("asking the rescue shell for the report")?;
+        self.guest.watch.wait_for(RESCUE_PROMPT, ANSWER_WITHIN)?;
         let mut wrong = missing("the serial console", &block, wanted.says);
         if self.screen_is_text() {
             let lines = self.guest.text_screen()?;
