@@ -88,13 +88,6 @@ impl BlockDevice {
     }
 }
 
-/// Whether there is a device-mapper device of this name.
-#[must_use]
-pub fn is_mapped(name: &str) -> bool {
-    let Ok(entries) = fs::read_dir("/sys/block") else { return false };
-    entries.flatten().any(|entry| attribute(&format!("{}/dm/name", entry.path().display())).as_deref() == Some(name))
-}
-
 /// The length of a block device in bytes.
 #[must_use]
 pub fn size(name: &str) -> Option<u64> {

@@ -140,18 +140,6 @@ fn load(control: &OwnedFd, name: &str, targets: &[Target]) -> Result<()> {
     Ok(())
 }
 
-/// Puts other targets in the place of a device's, while it is in use. Their lengths must add up to the same.
-///
-/// # Errors
-/// The kernel's refusal; the old targets stay then.
-pub fn replace(name: &str, targets: &[Target]) -> Result<()> {
-    let control = control()?;
-    load(&control, name, targets)?;
-    // Starting a device that runs swaps its tables. Source: kernel `drivers/md/dm-ioctl.c`, `do_resume`.
-    Message::new(name, "", &[], 0, 0, 0)?.send(&control, DEV_SUSPEND).with_context(|| format!("restarting {name}"))?;
-    Ok(())
-}
-
 fn table(targets: &[Target]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for target in targets {

@@ -14,7 +14,7 @@ use crate::medium::Hold;
 use crate::overlay_watch::OverlayWatch;
 use crate::progress::Progress;
 use crate::uevent::{Received, Socket, Uevent};
-use crate::{loop_device, mounts, to_ram, verity};
+use crate::{loop_device, mounts, to_ram};
 use anyhow::{Context, Result};
 use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -329,12 +329,6 @@ fn copy_and_swap(device: &str, path: &str, holds: &[Hold], in_ram: &AtomicBool) 
     loop_device::change(device, &copy)?;
     in_ram.store(true, Ordering::Release);
     change_medium(|medium| medium.in_ram = true);
-    if block_device::is_mapped(layout::VERITY_DEVICE)
-        && let Err(error) = verity::drop_verification(device, &manifest.root.verity)
-    {
-        // Worst case: what was verified as a whole is verified again, block by block.
-        log::warn!("{error:#}");
-    }
     for hold in holds {
         hold.release()?;
     }

@@ -34,16 +34,6 @@ fn target(device: &str, verity: &Verity) -> Target {
     Target { start: 0, length: verity.data_size / 512, kind: "verity", parameters }
 }
 
-/// Takes the verification out of the device while it is in use: what lies below was verified as a whole.
-///
-/// # Errors
-/// The kernel's refusal; every block is still verified then.
-pub fn drop_verification(device: &str, verity: &Verity) -> Result<()> {
-    let parameters = format!("{} 0", number(device)?);
-    let whole = Target { start: 0, length: verity.data_size / 512, kind: "linear", parameters };
-    device_mapper::replace(layout::VERITY_DEVICE, &[whole])
-}
-
 fn number(device: &str) -> Result<String> {
     let name = device.strip_prefix("/dev/").unwrap_or(device);
     let number = fs::read_to_string(format!("/sys/class/block/{name}/dev"))
