@@ -22,6 +22,7 @@ pub mod kmsg_reader;
 pub mod loop_device;
 pub mod lvm;
 pub mod lvm_metadata;
+mod lvm_text;
 pub mod medium;
 pub mod mounts;
 pub mod overlay;
