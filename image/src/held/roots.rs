@@ -65,7 +65,7 @@ pub const ROOTS: &[Root] = &[
     useful(
         "users, names and places, which the C library reads",
         "",
-        "etc/default/locale etc/gai.conf etc/group etc/gshadow etc/host.conf etc/hostname etc/hosts etc/ld.so.cache \
+        "etc/default/locale etc/gai.conf etc/group etc/gshadow etc/host.conf etc/hostname etc/hosts etc/hosts.allow etc/hosts.deny etc/ld.so.cache \
          etc/ld.so.preload etc/locale.conf etc/localtime etc/mtab etc/nsswitch.conf etc/passwd etc/protocols \
          etc/resolv.conf etc/services etc/shadow usr/lib/x86_64-linux-gnu/gconv/gconv-modules.cache \
          usr/share/libc-bin/nsswitch.conf",
