@@ -18,6 +18,8 @@ use std::time::Duration;
 const ACCOUNT: (&str, &str) = ("root", "root");
 /// How long one command may take; `xl` and `systemctl` take seconds under TCG.
 const COMMAND: Duration = Duration::from_secs(120);
+/// How long reading every file of the root may take: 670 MB have to be unpacked.
+const READ_EVERYTHING: Duration = Duration::from_secs(480);
 /// How long Debian may take to shut down.
 const SHUTDOWN: Duration = Duration::from_secs(180);
 
@@ -107,7 +109,7 @@ fn work(run: &mut Run<'_>, figures: &mut Figures, transcript: &mut String) -> Re
     }
     let port = run.guest.qmp.forwarded_port(22)?;
     let mut ask = |command: &str| -> Result<shell::Output> {
-        let output = ssh(port, command)?;
+        let output = ssh(port, command, COMMAND)?;
         let _ = writeln!(transcript, "# {command}\n{}\n(status {})\n", output.text.trim_end(), output.status);
         Ok(output)
     };
@@ -174,7 +176,7 @@ fn without_the_stick(run: &mut Run<'_>, port: u16, transcript: &mut String) -> R
         ),
         ("losetup -ln -O NAME,BACK-FILE", "/run/sino/ram/"),
     ] {
-        let output = ssh(port, command)?;
+        let output = ssh(port, command, READ_EVERYTHING)?;
         let _ = writeln!(transcript, "# {command}\n{}\n(status {})\n", output.text.trim_end(), output.status);
         if !output.text.contains(wanted) {
             wrong.push(format!("{command}: no {wanted:?} in: {}", output.text.trim()));
@@ -208,22 +210,12 @@ fn lose_the_stick(run: &mut Run<'_>, transcript: &mut String) -> Result<Vec<Stri
     Ok(wrong)
 }
 
-/// Runs a command by ssh with the password; both its outputs are its text.
-fn ssh(port: u16, command: &str) -> Result<shell::Output> {
+/// Runs a command by ssh with the password, for so long at most; both its outputs are its text.
+fn ssh(port: u16, command: &str, within: Duration) -> Result<shell::Output> {
     /// What ssh itself ends with when it could not work.
     const SSH_FAILED: i32 = 255;
     let output = Command::new("timeout")
-        .args([
-            &COMMAND.as_secs().to_string(),
-            "sshpass",
-            "-p",
-            ACCOUNT.1,
-            "ssh",
-            "-p",
-            &port.to_string(),
-            "-F",
-            "none",
-        ])
+        .args([&within.as_secs().to_string(), "sshpass", "-p", ACCOUNT.1, "ssh", "-p", &port.to_string(), "-F", "none"])
         .args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"])
         .args(["-o", "PubkeyAuthentication=no", "-o", "ConnectTimeout=60"])
         .args([&format!("{}@127.0.0.1", ACCOUNT.0), &format!("{{ {command}; }} 2>&1")])
