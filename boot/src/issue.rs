@@ -16,23 +16,24 @@ pub fn render(record: &BootRecord) -> String {
     format!("\nSINO {} (build {}) on \\n, \\l\n{place}\n\n", record.version, record.build_id)
 }
 
-/// Where the host runs from, in one line for people.
+/// Where the host runs from, in one line for people. What matters most comes first: a console of 80 columns was seen to cut
+/// the line.
 #[must_use]
 pub fn place(medium: &Medium) -> String {
     let name = format!("{} ({})", medium.description, medium.device);
     let unverified = if medium.verified == Verified::No { " Nothing is verified (sino.verify=off)." } else { "" };
     if let Some(trouble) = &medium.trouble {
-        return format!("MEDIUM {name}: {trouble}");
+        return format!("THE MEDIUM: {trouble} It is {name}.");
     }
     if medium.may_be_removed {
         return format!("Runs in RAM: the stick may be removed. It was {name}.");
     }
     match medium.copy {
         Some(copy) if !copy.failed => format!(
-            "Runs from {name}. A copy to RAM is under way ({} %): DO NOT REMOVE THE STICK yet.{unverified}",
+            "DO NOT REMOVE THE STICK yet: a copy to RAM is under way ({} %). Runs from {name}.{unverified}",
             copy.done.saturating_mul(100) / copy.total.max(1)
         ),
-        _ => format!("Runs from {name}: DO NOT REMOVE THE STICK.{unverified}"),
+        _ => format!("DO NOT REMOVE THE STICK: runs from {name}.{unverified}"),
     }
 }
 
@@ -57,11 +58,15 @@ mod tests {
         let text = |medium: &Medium| {
             render(&BootRecord { version: "1.0".into(), medium: Some(medium.clone()), ..BootRecord::default() })
         };
-        assert!(text(&medium).contains("DO NOT REMOVE THE STICK. Nothing is verified"), "{}", text(&medium));
+        assert!(text(&medium).contains("DO NOT REMOVE THE STICK: runs from usb 1-2"), "{}", text(&medium));
         assert!(text(&medium).contains("A\\\\B"), "{}", text(&medium));
         medium.verified = Verified::DmVerity;
         medium.copy = Some(Copy { done: 30, total: 100, failed: false });
-        assert!(text(&medium).contains("(30 %): DO NOT REMOVE"), "{}", text(&medium));
+        assert!(
+            text(&medium).contains("DO NOT REMOVE THE STICK yet: a copy to RAM is under way (30 %)"),
+            "{}",
+            text(&medium)
+        );
         medium.may_be_removed = true;
         assert!(text(&medium).contains("the stick may be removed"), "{}", text(&medium));
         medium.trouble = Some("it is gone".into());
