@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(900);
 /// What the serial port says when a stage begins, and what that stage is.
 const STAGES: [(&str, &str); 5] = [
     ("SINO advanced on ram", "the boot menu is up"),
-    ("sino: [1/8]", "Xen and the kernel are up, stage one begins"),
+    ("] read-flags", "Xen and the kernel are up, stage one begins"),
     ("sino: [1/2]", "the root is mounted, stage two begins"),
     ("sino: [2/2]", "Debian's init takes over"),
     ("login: ", "login prompt"),
