@@ -229,6 +229,7 @@ fn read_all() -> ReadAll {
         }
     }
     result.available_kib = memory_kib("MemAvailable:");
+    result.tmpfs_kib = memory_kib("Shmem:");
     result.spent_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     result
 }

@@ -100,6 +100,8 @@ pub struct ReadAll {
     pub errors: Vec<String>,
     /// `MemAvailable` of `/proc/meminfo` afterwards, in KiB.
     pub available_kib: u64,
+    /// `Shmem` of `/proc/meminfo` afterwards, in KiB: what all the tmpfs hold.
+    pub tmpfs_kib: u64,
     /// Milliseconds that it took.
     pub spent_ms: u64,
 }

@@ -50,6 +50,8 @@ pub struct Figures {
     pub steps: Vec<(String, f64)>,
     /// `MemAvailable` after all files of the root were read, in KiB; 0 if they were not.
     pub available_kib: u64,
+    /// `Shmem` then, in KiB: what all the tmpfs hold.
+    pub tmpfs_kib: u64,
     /// Milliseconds that the reading took.
     pub read_all_ms: u64,
 }
@@ -287,6 +289,7 @@ impl Run<'_> {
     fn read_all(&mut self, figures: &mut Figures) -> Result<ReadAll> {
         let result: ReadAll = self.ask(READ_ALL).context("reading every file of the root")?;
         figures.available_kib = result.available_kib;
+        figures.tmpfs_kib = result.tmpfs_kib;
         figures.read_all_ms = result.spent_ms;
         Ok(result)
     }
