@@ -17,6 +17,26 @@ pub const KEEPER_PID: &str = "/run/sino/keeper.pid";
 /// What executes systemd's last act from memory: it comes out of the root before that is unmounted. Source: systemd,
 /// `bootup(7)`, "exitrd".
 pub const EXIT_ROOT: &str = "/run/initramfs";
+/// What the stick's FAT partition says: its `sino.toml`, copied by stage one, because the stick may be gone later.
+pub const STICK_CONFIG: &str = "/run/sino/stick/sino.toml";
+/// The image's own configuration.
+pub const IMAGE_CONFIG: &str = "/etc/sino/sino.toml";
+/// Where the volume of the host is mounted.
+pub const SRV: &str = "/srv";
+/// SINO's own folder on that volume: what makes this host itself.
+pub const SRV_STATE: &str = "/srv/sino";
+/// The configuration on that volume.
+pub const SRV_CONFIG: &str = "/srv/sino/sino.toml";
+/// What is known of the network, as JSON; written by the supervisor.
+pub const NETWORK_STATE: &str = "/run/sino/network.json";
+/// What is known of the volume group, `/srv` and swap, as JSON; written by the supervisor and by `sino srv`.
+pub const STORAGE_STATE: &str = "/run/sino/storage.json";
+/// The name servers in use, in the form of resolv.conf(5); `/etc/resolv.conf` of the image leads here.
+pub const RESOLV_CONF: &str = "/run/sino/resolv.conf";
+/// The supervisor's process number.
+pub const SUPERVISOR_PID: &str = "/run/sino/supervisor.pid";
+/// The socket on which the supervisor takes commands, one line of JSON each.
+pub const CONTROL: &str = "/run/sino/control";
 /// The files that must stay readable when the medium is gone, in the root image; one path a line.
 pub const HELD_IN_RAM: &str = "/usr/lib/sino/held-in-ram";
 /// The name of the device-mapper device that verifies what is read of the root image.

@@ -5,6 +5,13 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod bridge_port;
+pub mod config;
+pub mod dhcp;
 pub mod hand_over;
+pub mod identity;
+pub mod netlink;
+pub mod network;
 pub mod overlay_use;
 pub mod status;
+pub mod storage;
+pub mod timeline;
