@@ -33,6 +33,14 @@ pub const NETWORK_STATE: &str = "/run/sino/network.json";
 pub const STORAGE_STATE: &str = "/run/sino/storage.json";
 /// The name servers in use, in the form of resolv.conf(5); `/etc/resolv.conf` of the image leads here.
 pub const RESOLV_CONF: &str = "/run/sino/resolv.conf";
+/// Further lines of the text above the login prompt: the host's address and what needs attention; written by the supervisor.
+pub const ISSUE_LINES: &str = "/run/sino/issue.lines";
+/// What the supervisor has made of the configuration, so that one that is started again goes on with it.
+pub const SUPERVISOR_STATE: &str = "/run/sino/supervisor.json";
+/// Held (flock) by whoever needs udev to stay: process 1 ends it only when nobody does.
+pub const UDEV_LOCK: &str = "/run/sino/udev.lock";
+/// There once Debian's init has been executed.
+pub const HANDED_OVER: &str = "/run/sino/handed-over";
 /// The supervisor's process number.
 pub const SUPERVISOR_PID: &str = "/run/sino/supervisor.pid";
 /// The socket on which the supervisor takes commands, one line of JSON each.

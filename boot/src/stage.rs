@@ -109,6 +109,7 @@ pub fn hung(hung: &Hung, limit: std::time::Duration) -> StepError {
         fault = fault.seen(line.trim());
     }
     StepError {
+        lane: "",
         number: hung.number,
         total: hung.total,
         step: hung.step.clone(),
@@ -122,6 +123,7 @@ pub fn hung(hung: &Hung, limit: std::time::Duration) -> StepError {
 /// A step that failed. [`StepError::block`] is the text for the console.
 #[derive(Debug)]
 pub struct StepError {
+    lane: &'static str,
     number: usize,
     total: usize,
     step: String,
@@ -139,8 +141,14 @@ impl StepError {
     /// The explanation, as lines without a newline.
     #[must_use]
     pub fn block(&self) -> Vec<String> {
-        let mut lines =
-            vec![format!("[{}/{}] {} FAILED after {}", self.number, self.total, self.step, seconds(self.duration_us))];
+        let mut lines = vec![format!(
+            "[{}{}/{}] {} FAILED after {}",
+            self.lane,
+            self.number,
+            self.total,
+            self.step,
+            seconds(self.duration_us)
+        )];
         lines.push(format!("  cause:  {}", self.fault.cause()));
         for (index, fact) in self.fault.seen.iter().enumerate() {
             lines.push(format!("  {}{fact}", if index == 0 { "seen:   " } else { "        " }));
@@ -169,6 +177,8 @@ pub type Hook = Box<dyn FnMut(&str)>;
 /// A stage while it runs: counts, times, narrates and records its steps.
 pub struct Stage {
     name: &'static str,
+    /// What stands before a step's number: empty, or a lane's name and a space.
+    lane: &'static str,
     total: usize,
     next: usize,
     narrator: Narrator,
@@ -182,7 +192,13 @@ impl Stage {
     /// A stage of `total` steps that adds to `record`.
     #[must_use]
     pub fn new(name: &'static str, total: usize, record: BootRecord, narrator: Narrator) -> Self {
-        Self { name, total, next: 1, narrator, before: None, watchdog: None, record }
+        Self { name, lane: "", total, next: 1, narrator, before: None, watchdog: None, record }
+    }
+
+    /// One of several stages that run side by side: its lines begin with `label`, which ends with a space.
+    #[must_use]
+    pub fn lane(name: &'static str, label: &'static str, total: usize, narrator: Narrator) -> Self {
+        Self { lane: label, ..Self::new(name, total, BootRecord::default(), narrator) }
     }
 
     /// Calls `hook` with each step's name before the step begins (for `sino.break`).
@@ -235,7 +251,7 @@ impl Stage {
         };
         match result {
             Ok(done) => {
-                let line = line(number, self.total, name, &done.detail, duration_us);
+                let line = line(self.lane, number, self.total, name, &done.detail, duration_us);
                 (self.narrator)(&line, false);
                 entry.outcome = done.outcome;
                 entry.detail = done.detail;
@@ -245,7 +261,8 @@ impl Stage {
             Err(fault) => {
                 entry.detail = fault.cause();
                 self.record.steps.push(entry);
-                let error = StepError { number, total: self.total, step: name.to_owned(), duration_us, fault };
+                let (lane, total, step) = (self.lane, self.total, name.to_owned());
+                let error = StepError { lane, number, total, step, duration_us, fault };
                 for line in error.block() {
                     (self.narrator)(&line, true);
                 }
@@ -267,10 +284,10 @@ impl Stage {
 }
 
 /// `[4/8] find-medium ........ usb 1-2 "SanDisk Ultra" sdb1, 0.8 s`
-fn line(number: usize, total: usize, step: &str, detail: &str, duration_us: u64) -> String {
+fn line(lane: &str, number: usize, total: usize, step: &str, detail: &str, duration_us: u64) -> String {
     let dots = ".".repeat(16_usize.saturating_sub(step.len()).max(2));
     let comma = if detail.is_empty() { "" } else { ", " };
-    format!("[{number}/{total}] {step} {dots} {detail}{comma}{}", seconds(duration_us))
+    format!("[{lane}{number}/{total}] {step} {dots} {detail}{comma}{}", seconds(duration_us))
 }
 
 /// A duration for people: `12.3 s`, or `4 ms` below a tenth of a second.
@@ -304,6 +321,19 @@ mod tests {
         assert!(lines.borrow()[0].starts_with("[1/8] find-medium ..... sdb1, "), "{:?}", lines.borrow());
         assert!(lines.borrow()[1].starts_with("[2/8] copy-to-ram ..... not requested"), "{:?}", lines.borrow());
         assert_eq!(stage.record.steps[1].outcome, Outcome::NotRequested);
+    }
+
+    #[test]
+    fn a_lane_is_told_apart_by_its_name() {
+        let lines = Rc::new(RefCell::new(Vec::new()));
+        let sink = Rc::clone(&lines);
+        let narrator = Box::new(move |line: &str, _failed| sink.borrow_mut().push(line.to_owned()));
+        let mut lane = Stage::lane("storage", "storage ", 3, narrator);
+        lane.step("volume-group", |_| Ok(done((), "xvg"))).unwrap();
+        lane.step("srv", |_| -> Result<Done<()>, Fault> { Err(Fault::from(anyhow!("broken"))) }).unwrap_err();
+        assert!(lines.borrow()[0].starts_with("[storage 1/3] volume-group "), "{:?}", lines.borrow());
+        assert!(lines.borrow()[1].starts_with("[storage 2/3] srv FAILED after "), "{:?}", lines.borrow());
+        assert_eq!(lane.record.steps[0].stage, "storage");
     }
 
     #[test]

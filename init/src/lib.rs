@@ -1,17 +1,22 @@
-//! SINO's stage two: what happens between "root file system mounted" and Debian's own init.
+//! SINO's stage two: what happens between "root file system mounted" and Debian's own init, and what stays afterwards.
 //!
-//! For now it reports the boot so far and hands over. [`hand_over`] is process 1's part; [`bridge_port`] and [`status`]
-//! are behind the `sino` command.
+//! [`process_one`] starts the [`supervisor`], waits for it ([`bring_up`]) and executes Debian's init; [`adopt`] is how systemd
+//! then takes the supervisor in. The `sino` command is [`command`].
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
-pub mod bridge_port;
+pub mod adopt;
+pub mod bring_up;
+pub mod child;
+pub mod command;
 pub mod config;
 pub mod dhcp;
-pub mod hand_over;
 pub mod identity;
 pub mod netlink;
 pub mod network;
 pub mod overlay_use;
+pub mod process_one;
 pub mod status;
 pub mod storage;
+pub mod supervisor;
 pub mod timeline;
+pub mod udev;

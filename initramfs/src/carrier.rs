@@ -55,7 +55,11 @@ pub fn may_hold_copy(device: &BlockDevice) -> bool {
     device.content == Content::Other("vfat")
 }
 
-fn mount(device: &BlockDevice, target: &str, devices: &Devices) -> Result<()> {
+/// Mounts a file system of one of these kinds, in a way that writes nothing.
+///
+/// # Errors
+/// It is none of them, or the kernel's refusal.
+pub fn mount(device: &BlockDevice, target: &str, devices: &Devices) -> Result<()> {
     let kind = kind(device).context("no file system that could carry a medium")?;
     devices.driver(kind.driver)?;
     let source = format!("/dev/{}", device.name);

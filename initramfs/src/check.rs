@@ -2,9 +2,9 @@
 //! matters for it is verified again when it is used.
 
 use crate::block_copy::{self, Plan};
-use crate::block_device;
 use crate::medium::Medium;
 use crate::progress::Progress;
+use crate::stick_config;
 use anyhow::{Context, Result, ensure};
 use log::Level;
 use rustix::fd::OwnedFd;
@@ -98,11 +98,7 @@ fn others(manifest: &Manifest, wrong: &mut Vec<String>, alive: &dyn Fn()) -> (u6
 /// Verifies the EFI partition of a stick; returns what there is to say of it. A disc has no partitions, and an ISO file's are
 /// not looked at.
 fn efi_partition(medium: &Medium, wrong: &mut Vec<String>, alive: &dyn Fn()) -> &'static str {
-    let partitions = block_device::partitions(&medium.device.disk).into_iter();
-    let is_ours = |device: &block_device::BlockDevice| {
-        device.superblock.as_ref().is_some_and(|superblock| superblock.label == layout::EFI_LABEL)
-    };
-    let Some(partition) = partitions.filter_map(|name| block_device::look(&name)).find(is_ours) else { return "" };
+    let Some(partition) = stick_config::efi_partition(&medium.device) else { return "" };
     let checked = (|| -> Result<()> {
         let text =
             std::fs::read_to_string(format!("{}/{}", layout::MEDIUM, layout::EFI_SUM)).context(layout::EFI_SUM)?;
@@ -116,6 +112,10 @@ fn efi_partition(medium: &Medium, wrong: &mut Vec<String>, alive: &dyn Fn()) -> 
         Ok(())
     })();
     if let Err(error) = checked {
+        if std::path::Path::new(layout::STICK_CONFIG).exists() {
+            // Somebody has written to it, rightly: what it should be now is not known.
+            return " (not the EFI partition: it was changed, and carries a sino.toml)";
+        }
         wrong.push(format!("the EFI partition {}: {error:#}", partition.name));
     }
     " and the EFI partition"

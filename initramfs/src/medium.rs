@@ -6,6 +6,7 @@
 use crate::block_device::{self, BlockDevice, Content};
 use crate::devices::{Devices, Event};
 use crate::mounts::{self, Mount};
+use crate::stick_config;
 use crate::{carrier, device_mapper, loop_device, lvm, ventoy};
 use anyhow::{Context, Result, anyhow, ensure};
 use log::Level;
@@ -466,6 +467,17 @@ impl<'a> Search<'a> {
         for spare in &self.spare {
             // Writing to a String cannot fail.
             let _ = write!(detail, "; {} ({}) carries the same build and is not used", spare.name, spare.place);
+        }
+        match stick_config::keep(&medium, self.devices) {
+            Ok(None) => {}
+            Ok(Some(place)) => {
+                let _ = write!(detail, ", sino.toml from {place}");
+            }
+            Err(error) => {
+                let text = format!("the configuration on the medium is not used: {error:#}");
+                console::say(&format!("warning: {text}"), Level::Warn);
+                record.warnings.push(text);
+            }
         }
         record.medium = Some(record::Medium {
             device: device.name.clone(),

@@ -1,12 +1,15 @@
-//! Process 1 between stage one and Debian's init: continues the record of the boot and executes `/sbin/init`.
+//! Process 1 between stage one and Debian's init: starts the supervisor, waits until the host is up or the deadline is over, and
+//! executes `/sbin/init`. It never ends and never waits without a deadline.
 
+use crate::bring_up::{self, Outcome};
+use crate::udev;
 use anyhow::{Context, Result, anyhow};
 use log::Level;
 use rustix::system::{RebootCommand, reboot};
-use sino_boot::options::{self, OnFailure};
+use sino_boot::options::{self, OnFailure, Options};
 use sino_boot::record::BootRecord;
 use sino_boot::rescue_shell::{Countdown, Left};
-use sino_boot::stage::{Fault, Stage, StepError, done};
+use sino_boot::stage::{Done, Fault, Stage, StepError, done};
 use sino_boot::{console, issue, layout, rescue_shell};
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
@@ -16,7 +19,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// The number of steps in [`boot`].
-pub const STEPS: usize = 2;
+pub const STEPS: usize = 3;
 
 /// How long the explanation stays readable before `sino.on-failure=reboot|poweroff` acts.
 const READABLE: Duration = Duration::from_secs(10);
@@ -25,13 +28,16 @@ const READABLE: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// Debian's init is not there or not executable; that has been narrated by then.
-pub fn boot(stage: &mut Stage) -> Result<(), StepError> {
+pub fn boot(stage: &mut Stage, options: &Options) -> Result<(), StepError> {
     stage.step("take-over", |record| {
         let medium = record.medium.as_ref();
         let place = medium.map_or_else(|| "no record of stage one was found".to_owned(), issue::place);
         Ok(done((), format!("build {}. {place}", record.build_id)))
     })?;
+    // Debian comes up without it, too; then the host has no network of ours, and systemd starts the supervisor.
+    let _ = stage.step("bring-up", |_| bring_up(options));
     stage.step("hand-over", |_| {
+        udev::end();
         executable(layout::USERLAND_INIT).map_err(|cause| {
             Fault::from(cause)
                 .hint("put it right in the shell, then leave the shell with \"exit\"")
@@ -39,6 +45,24 @@ pub fn boot(stage: &mut Stage) -> Result<(), StepError> {
         })?;
         Ok(done((), layout::USERLAND_INIT))
     })
+}
+
+fn bring_up(options: &Options) -> Result<Done<()>, Fault> {
+    let limit = Duration::from_secs(u64::from(options.handover));
+    match bring_up::wait_for_supervisor(limit)? {
+        Outcome::Ready => Ok(done((), "the host is up")),
+        Outcome::Deadline(open) => Ok(done(
+            (),
+            format!(
+                "not done after {} s (sino.handover): {}; that goes on while Debian comes up",
+                limit.as_secs(),
+                if open.is_empty() { "anything".to_owned() } else { open.join(", ") }
+            ),
+        )),
+        Outcome::Died => Err(Fault::from(anyhow!("the supervisor ends as soon as it begins"))
+            .seen("the lines above say why")
+            .hint("systemd starts it again later: systemctl status sino; sino log")),
+    }
 }
 
 fn executable(path: &str) -> Result<()> {
@@ -65,8 +89,9 @@ pub fn run(arguments: Vec<OsString>) {
     if let Some(missing) = missing {
         stage.warn(&missing);
     }
-    let result = boot(&mut stage);
-    // The keeper writes to the record, too: only what is new is added.
+    let options = options::parse(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default()).0;
+    let result = boot(&mut stage, &options);
+    // The keeper and the supervisor write to the record, too: only what is new is added.
     let saved = BootRecord::update(path, |record| {
         record.steps.extend(stage.record.steps.iter().skip(steps).cloned());
         record.warnings.extend(stage.record.warnings.iter().skip(warnings).cloned());
@@ -75,7 +100,10 @@ pub fn run(arguments: Vec<OsString>) {
         console::say(&format!("warning: the boot record could not be kept: {error:#}"), Level::Warn);
     }
     if result.is_ok() {
+        // The supervisor begins to rely on systemd's udev by it.
+        let _ = std::fs::write(layout::HANDED_OVER, "");
         let error = Command::new(layout::USERLAND_INIT).args(arguments).exec();
+        let _ = std::fs::remove_file(layout::HANDED_OVER);
         console::say(&format!("FAILED: executing {}: {error}", layout::USERLAND_INIT), Level::Error);
     }
     let shell = || {
@@ -83,7 +111,6 @@ pub fn run(arguments: Vec<OsString>) {
         command.args(["-c", "/bin/sh", "-i"]);
         command
     };
-    let options = options::parse(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default()).0;
     let limit = Duration::from_secs(u64::from(options.rescue_timeout));
     let countdown = (!limit.is_zero()).then_some(Countdown { limit, then: "the machine restarts" });
     let (what, command) = match options.on_failure {

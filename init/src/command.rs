@@ -1,11 +1,12 @@
-//! `sino`: what an administrator asks and tells SINO.
+//! The `sino` command: what an administrator asks and tells SINO.
 
+use crate::overlay_use::OverlayUse;
+use crate::status;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use sino_boot::layout;
 use sino_boot::record::BootRecord;
-use sino_init::overlay_use::OverlayUse;
-use sino_init::{bridge_port, status};
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -19,23 +20,24 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Shows which build runs, from where, how long each step of the boot took, and what fills the memory for changes.
+    /// Shows which build runs, from where, the network, storage, memory and what needs attention.
     Status {
-        /// Print the record as JSON: what is in /run/sino/boot.json, and the overlay's use.
+        /// Print it as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Waits for the first network card with a carrier and makes it the port of the bridge.
-    BridgePort {
-        /// The bridge.
-        #[arg(long, default_value = "xenbr0")]
-        bridge: String,
-    },
 }
 
-fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+/// Runs the command. `name` is what it was called by: `srv` stands for `sino srv`.
+#[must_use]
+pub fn main(name: &str, arguments: &[OsString]) -> ExitCode {
+    let mut words: Vec<OsString> = vec!["sino".into()];
+    if name == "srv" {
+        words.push("srv".into());
+    }
+    words.extend(arguments.iter().skip(1).cloned());
+    match run(Arguments::parse_from(words)) {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("sino: {error:#}");
             ExitCode::FAILURE
@@ -43,12 +45,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<()> {
-    match &arguments.command {
+fn run(arguments: Arguments) -> Result<ExitCode> {
+    match arguments.command {
         Action::Status { json } => {
             let record = BootRecord::load(Path::new(layout::BOOT_RECORD))?;
             let overlay = OverlayUse::now();
-            if *json {
+            if json {
                 let mut value = serde_json::to_value(&record)?;
                 value["overlay"] = overlay.map_or(serde_json::Value::Null, |overlay| serde_json::json!(overlay));
                 println!("{}", serde_json::to_string_pretty(&value)?);
@@ -60,10 +62,6 @@ fn run(arguments: &Arguments) -> Result<()> {
                 }
             }
         }
-        Action::BridgePort { bridge } => {
-            let port = bridge_port::attach(bridge)?;
-            println!("{port} is the port of {bridge}");
-        }
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,112 @@
+//! What systemd starts for a process that was there before it: the process is moved into the service's own control group, and
+//! systemd takes it for the service's main process by its PID file.
+//!
+//! Source: systemd.service(5), `Type=forking` and `PIDFile=`; a main process that is no child of the start command's is
+//! accepted if the file belongs to root. The process must be in the unit's group before the start command ends.
+
+use crate::supervisor;
+use anyhow::{Context, Result, ensure};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sino_boot::layout;
+use std::fs;
+use std::io::{PipeReader, Read};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Where the second version of control groups is mounted by systemd.
+const GROUPS: &str = "/sys/fs/cgroup";
+/// How long a new supervisor may take until it has its PID file.
+const BEGINS_WITHIN: Duration = Duration::from_secs(20);
+
+/// Takes the supervisor into the service; starts one if there is none.
+///
+/// # Errors
+/// This is no service, or no supervisor begins.
+pub fn supervisor() -> Result<()> {
+    if let Some(pid) = living(layout::SUPERVISOR_PID, supervisor::NAME) {
+        return take(pid);
+    }
+    let (mut reader, writer) = std::io::pipe().context("making a pipe to the supervisor")?;
+    // As a child it is in the service's control group from its beginning.
+    Command::new("/proc/self/exe")
+        .arg0(supervisor::NAME)
+        .arg(supervisor::MODE)
+        .stdin(Stdio::null())
+        .stdout(writer)
+        .spawn()
+        .context("starting the supervisor")?;
+    begins(&mut reader)
+}
+
+/// Waits for the supervisor's first words: it has its PID file then.
+fn begins(reader: &mut PipeReader) -> Result<()> {
+    let ready = {
+        let mut fds = [PollFd::new(&*reader, PollFlags::IN)];
+        poll(&mut fds, Timespec::try_from(BEGINS_WITHIN).ok().as_ref()).context("waiting for the supervisor")?
+    };
+    let mut byte = [0];
+    ensure!(ready > 0 && reader.read(&mut byte).is_ok_and(|count| count > 0), "the supervisor ended as soon as it began");
+    Ok(())
+}
+
+/// Takes stage one's keeper into the service.
+///
+/// # Errors
+/// There is none any more, or this is no service.
+pub fn keeper() -> Result<()> {
+    let pid = living(layout::KEEPER_PID, "").context("there is no keeper any more: nothing is left to keep")?;
+    take(pid)
+}
+
+/// The process that a PID file names, if it lives and has this name (any, if that is empty).
+#[must_use]
+pub fn living(file: &str, name: &str) -> Option<u32> {
+    let pid: u32 = fs::read_to_string(file).ok()?.trim().parse().ok()?;
+    let is = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    (name.is_empty() || is.trim_end() == name).then_some(pid)
+}
+
+fn take(pid: u32) -> Result<()> {
+    let group = own_group(&fs::read_to_string("/proc/self/cgroup").context("reading /proc/self/cgroup")?)?;
+    let file = Path::new(GROUPS).join(group.trim_start_matches('/')).join("cgroup.procs");
+    fs::write(&file, pid.to_string()).with_context(|| format!("moving process {pid} by {}", file.display()))
+}
+
+/// The control group of this process, which must be a unit's. Source: cgroups(7), `/proc/PID/cgroup`.
+fn own_group(text: &str) -> Result<String> {
+    let group = text.lines().find_map(|line| line.strip_prefix("0::"));
+    let group = group.context("this process is in no control group of version 2")?;
+    ensure!(
+        Path::new(group).extension().is_some_and(|kind| kind == "service"),
+        "this is for systemd: systemctl start sino"
+    );
+    Ok(group.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_service_adopts() {
+        assert_eq!(own_group("0::/system.slice/sino.service\n").unwrap(), "/system.slice/sino.service");
+        for other in ["0::/user.slice/session-1.scope\n", "0::/\n", "1:name=x:/\n", ""] {
+            assert!(own_group(other).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_process_is_known_by_its_number_and_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pid");
+        let living_as = |name: &str| living(file.to_str().unwrap(), name);
+        assert_eq!(living_as(""), None);
+        fs::write(&file, format!("{}\n", std::process::id())).unwrap();
+        assert_eq!(living_as(""), Some(std::process::id()));
+        assert_eq!(living_as("something-else"), None);
+        fs::write(&file, "4194305\n").unwrap();
+        assert_eq!(living_as(""), None);
+    }
+}

@@ -1,0 +1,56 @@
+//! A lane of the supervisor: a straight run of named steps beside the others, in the same record as stage one's.
+//!
+//! A step that fails is narrated, and the lane goes on with what does not need it.
+
+use log::Level;
+use sino_boot::record::BootRecord;
+use sino_boot::stage::{Done, Fault, Stage};
+use sino_boot::{console, layout};
+use std::path::Path;
+
+/// A lane while it runs.
+pub struct Lane {
+    stage: Stage,
+    /// Whether this is the boot: a supervisor that was started again only writes to the log.
+    boot: bool,
+}
+
+impl Lane {
+    /// A lane of `total` steps. Its lines begin with `label`, which is its name and a space.
+    #[must_use]
+    pub fn new(name: &'static str, label: &'static str, total: usize, boot: bool) -> Self {
+        let narrator = Box::new(move |line: &str, failed: bool| {
+            let level = if failed { Level::Error } else { Level::Info };
+            if boot { console::say(line, level) } else { log::log!(level, "{line}") }
+        });
+        Self { stage: Stage::lane(name, label, total, narrator), boot }
+    }
+
+    /// Runs a step. `None`: it failed, which has been said.
+    pub fn step<T>(&mut self, name: &str, work: impl FnOnce() -> Result<Done<T>, Fault>) -> Option<T> {
+        let result = self.stage.step(name, |_| work()).ok();
+        self.keep();
+        result
+    }
+
+    /// Says a warning and records it.
+    pub fn warn(&mut self, warning: &str) {
+        self.stage.warn(warning);
+        self.keep();
+    }
+
+    /// Moves what is new to the boot's record.
+    fn keep(&mut self) {
+        let new = std::mem::take(&mut self.stage.record);
+        if !self.boot {
+            return;
+        }
+        let saved = BootRecord::update(Path::new(layout::BOOT_RECORD), |record| {
+            record.steps.extend(new.steps);
+            record.warnings.extend(new.warnings);
+        });
+        if let Err(error) = saved {
+            log::warn!("the boot record could not be kept: {error:#}");
+        }
+    }
+}

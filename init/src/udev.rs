@@ -1,0 +1,94 @@
+//! Debian's own udevd in stage two: it loads the drivers, gives network cards their lasting names, and knows the volumes, so that
+//! what it has written below `/run/udev` is there for systemd's udevd. Debian's initramfs does the same.
+//!
+//! Source: udevadm(8), systemd-udevd.service(8).
+
+use crate::child;
+use anyhow::{Context, Result, ensure};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use sino_boot::layout;
+use sino_boot::stage::{Done, Fault, done};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+const DAEMON: &str = "/usr/lib/systemd/systemd-udevd";
+/// The daemon's socket: there while one runs.
+const SOCKET: &str = "/run/udev/control";
+/// udevd is ready, or has asked the kernel for all its devices, within this.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+/// How long the hand-over waits for whoever needs udev, and for its end.
+const END_WITHIN: &str = "8";
+
+/// Starts udevd and has the kernel announce every device again.
+///
+/// # Errors
+/// It cannot be started.
+pub fn start() -> Result<Done<()>, Fault> {
+    if runs() {
+        return Ok(done((), "udevd runs already"));
+    }
+    let run = |program: &str, arguments: &[&str]| -> Result<()> {
+        let mut command = Command::new(program);
+        let status = child::run(command.args(arguments), ANSWERS_WITHIN)?;
+        ensure!(status.success(), "{} ended with {status}", child::words(&command));
+        Ok(())
+    };
+    run(DAEMON, &["--daemon"])?;
+    for kind in ["subsystems", "devices"] {
+        run("udevadm", &["trigger", &format!("--type={kind}"), "--action=add"])?;
+    }
+    Ok(done((), "udevd runs, and every device is announced"))
+}
+
+/// Whether a udevd runs.
+#[must_use]
+pub fn runs() -> bool {
+    Path::new(SOCKET).exists()
+}
+
+/// Waits until udevd has worked off what was announced so far, for so long at most. Returns whether it has.
+///
+/// # Errors
+/// `udevadm` cannot be executed.
+pub fn settle(limit: Duration) -> Result<bool> {
+    let mut command = Command::new("udevadm");
+    let status = child::run(
+        command.args(["settle", &format!("--timeout={}", limit.as_secs())]),
+        limit + Duration::from_secs(5),
+    )?;
+    Ok(status.success())
+}
+
+/// Ends stage two's udevd, so that systemd's can take over. Not while somebody [`hold`]s it, but after the deadline.
+pub fn end() {
+    if !runs() {
+        return;
+    }
+    let mut command = Command::new("flock");
+    command.args(["--timeout", END_WITHIN, layout::UDEV_LOCK, "udevadm", "control", "--exit", "--timeout", END_WITHIN]);
+    let result = child::run(&mut command, Duration::from_secs(20));
+    if !result.as_ref().is_ok_and(std::process::ExitStatus::success) {
+        log::warn!("udevd did not end in time ({result:?}); systemd starts its own in any case");
+        let mut command = Command::new("udevadm");
+        let _ = child::run(command.args(["control", "--exit", "--timeout", "2"]), Duration::from_secs(5));
+    }
+}
+
+/// Keeps udevd from being ended for as long as the result lives: for work that waits for udev's answer.
+///
+/// # Errors
+/// The lock's file cannot be made.
+pub fn hold() -> Result<impl Drop> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+    let file = rustix::fs::open(layout::UDEV_LOCK, flags, Mode::RUSR | Mode::WUSR)
+        .with_context(|| format!("opening {}", layout::UDEV_LOCK))?;
+    rustix::fs::flock(&file, FlockOperation::LockShared).context("locking udev's file")?;
+    Ok(Held(file))
+}
+
+struct Held(#[allow(dead_code)] rustix::fd::OwnedFd);
+
+impl Drop for Held {
+    fn drop(&mut self) {}
+}
