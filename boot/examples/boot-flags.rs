@@ -12,7 +12,7 @@ const INTRODUCTION: &str = "\
 Flags for SINO on the kernel's command line. To give one for a single boot, edit the menu entry (key `e` in GRUB, `Tab` in
 ISOLINUX) and add it to the line of the kernel (`vmlinuz`), not to the line of Xen.
 
-- The last value of a flag wins.
+- The last value of a flag wins; `sino.set` and `sino.net` add up.
 - `-` and `_` in a flag's name are the same, as they are to the kernel.
 - What stands after a lone `--` belongs to the init and is not read.
 - A flag that is not known, or whose value cannot be used, is a warning and has no effect: the boot goes on with the default. The

@@ -1,7 +1,7 @@
 //! The kernel command line as typed [`Options`].
 //!
 //! Flags begin with `sino.`; others belong to the kernel or to systemd and are passed over. The last value of a flag
-//! wins. What stands after a lone `--` is for the init and is not read here. A flag that is unknown, or whose value
+//! wins, but `sino.set` and `sino.net` add up. What stands after a lone `--` is for the init and is not read here. A flag that is unknown, or whose value
 //! cannot be used, becomes a warning that names the nearest known flag or the allowed values; the boot goes on.
 
 /// A flag that SINO knows, for the parser and for `docs/BOOT-FLAGS.md`.
@@ -108,6 +108,25 @@ pub const FLAGS: &[Flag] = &[
         values: "on | off",
         default: "off",
         help: "Say in the kernel's log what is tried and found, device by device and module by module. Without a value: on.",
+    },
+    Flag {
+        name: "sino.handover",
+        values: "SECONDS (1 to 600)",
+        default: "boot.handover of sino.toml, which is 30",
+        help: "How long stage two may take until Debian takes over whatever is not ready; see docs/CONFIG.md.",
+    },
+    Flag {
+        name: "sino.set",
+        values: "KEY=VALUE",
+        default: "none",
+        help: "Set a key of sino.toml for this boot, above every file; see docs/CONFIG.md for the keys. The value is TOML, with \
+               single quotes where it needs any; what is not TOML is taken as text. May be given more than once.",
+    },
+    Flag {
+        name: "sino.net",
+        values: "TEXT",
+        default: "none",
+        help: "The network for this boot, in short; see docs/CONFIG.md. May be given more than once.",
     },
 ];
 
@@ -232,6 +251,12 @@ pub struct Options {
     pub break_before: Vec<String>,
     /// More detail in the log (`sino.debug`).
     pub debug: bool,
+    /// Seconds until Debian takes over, 1 to 600 (`sino.handover`); `None`: what the configuration says.
+    pub handover: Option<u32>,
+    /// Each `KEY=VALUE` for the configuration, in order (`sino.set`).
+    pub set: Vec<String>,
+    /// Each short form of a network, in order and not read further here (`sino.net`).
+    pub net: Vec<String>,
 }
 
 impl Default for Options {
@@ -251,6 +276,9 @@ impl Default for Options {
             step_timeout: 180,
             break_before: Vec::new(),
             debug: false,
+            handover: None,
+            set: Vec::new(),
+            net: Vec::new(),
         }
     }
 }
@@ -374,6 +402,15 @@ impl Options {
                 self.debug = false;
                 self.debug = switch(value)?;
             }
+            "sino.handover" => {
+                self.handover = None;
+                self.handover = Some(value?.parse().ok().filter(|seconds| (1..=600).contains(seconds))?);
+            }
+            "sino.set" => {
+                let has_key = |text: &&str| text.split_once('=').is_some_and(|(key, _)| !key.is_empty());
+                self.set.push(value.filter(has_key)?.to_owned());
+            }
+            "sino.net" => self.net.push(value.filter(|text| !text.is_empty())?.to_owned()),
             _ => return None,
         }
         Some(())
@@ -511,8 +548,9 @@ fn unknown(name: &str) -> String {
     }
 }
 
-/// Levenshtein's distance between two ASCII words.
-fn distance(from: &str, to: &str) -> usize {
+/// Levenshtein's distance between two ASCII words, in letters: for "did you mean".
+#[must_use]
+pub fn distance(from: &str, to: &str) -> usize {
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (index, a) in from.bytes().enumerate() {
         let mut diagonal = index;
@@ -552,7 +590,8 @@ mod tests {
         let (options, warnings) = parse(
             "sino.ram=background sino.medium=/dev/sdb sino.iso=/iso/sino.iso sino.medium-timeout=5 sino.overlay=20% \
              sino.overlay-inodes=2000 sino.init=/bin/x sino.on_failure=reboot sino.rescue-timeout=0 sino.step-timeout=9 \
-             sino.break=find-medium,check-root sino.debug sino.verify=off sino.check",
+             sino.break=find-medium,check-root sino.debug sino.verify=off sino.check sino.handover=45 \
+             sino.set=system.hostname=h sino.set=network.dns=['192.0.2.1'] sino.net=dhcp sino.net=off",
         );
         assert_eq!(warnings, Vec::<String>::new());
         let expected = Options {
@@ -570,6 +609,9 @@ mod tests {
             step_timeout: 9,
             break_before: vec!["find-medium".into(), "check-root".into()],
             debug: true,
+            handover: Some(45),
+            set: vec!["system.hostname=h".into(), "network.dns=['192.0.2.1']".into()],
+            net: vec!["dhcp".into(), "off".into()],
         };
         assert!(options.breaks_before("check-root") && !options.breaks_before("copy-to-ram"));
         assert!(parse("sino.break=all").0.breaks_before("copy-to-ram"));
@@ -596,7 +638,7 @@ mod tests {
     #[test]
     fn every_documented_flag_is_one_that_set_knows() {
         for flag in FLAGS {
-            let known = ["copy", "/dev/x", "5", "5000", "5%", "/x", "shell", "1", "find-medium"]
+            let known = ["copy", "/dev/x", "5", "5000", "5%", "/x", "shell", "1", "find-medium", "a.b=c"]
                 .iter()
                 .any(|value| Options::default().set(flag.name, Some(value)).is_some());
             assert!(known, "{}", flag.name);
@@ -656,6 +698,13 @@ mod tests {
             "sino.debug=x",
             "sino.overlay=99999999999999999999G",
             "sino.overlay=",
+            "sino.handover=0",
+            "sino.handover=601",
+            "sino.set",
+            "sino.set=x",
+            "sino.set==x",
+            "sino.net",
+            "sino.net=",
         ] {
             let (options, warnings) = parse(bad);
             assert_eq!(options, Options::default(), "{bad}");
