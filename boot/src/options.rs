@@ -111,9 +111,10 @@ pub const FLAGS: &[Flag] = &[
     },
     Flag {
         name: "sino.handover",
-        values: "SECONDS (1 to 600)",
+        values: "SECONDS (0 to 600)",
         default: "boot.handover of sino.toml, which is 30",
-        help: "How long stage two may take until Debian takes over whatever is not ready; see docs/CONFIG.md.",
+        help: "How long stage two may take until Debian takes over whatever is not ready; see docs/CONFIG.md. 0: Debian takes over at \
+               once, and starts the supervisor itself.",
     },
     Flag {
         name: "sino.set",
@@ -251,7 +252,7 @@ pub struct Options {
     pub break_before: Vec<String>,
     /// More detail in the log (`sino.debug`).
     pub debug: bool,
-    /// Seconds until Debian takes over, 1 to 600 (`sino.handover`); `None`: what the configuration says.
+    /// Seconds until Debian takes over, 0 to 600; 0 leaves the start of the supervisor to it (`sino.handover`); `None`: what the configuration says.
     pub handover: Option<u32>,
     /// Each `KEY=VALUE` for the configuration, in order (`sino.set`).
     pub set: Vec<String>,
@@ -404,7 +405,7 @@ impl Options {
             }
             "sino.handover" => {
                 self.handover = None;
-                self.handover = Some(value?.parse().ok().filter(|seconds| (1..=600).contains(seconds))?);
+                self.handover = Some(value?.parse().ok().filter(|seconds| (0..=600).contains(seconds))?);
             }
             "sino.set" => {
                 let has_key = |text: &&str| text.split_once('=').is_some_and(|(key, _)| !key.is_empty());
@@ -698,7 +699,7 @@ mod tests {
             "sino.debug=x",
             "sino.overlay=99999999999999999999G",
             "sino.overlay=",
-            "sino.handover=0",
+            "sino.handover=-1",
             "sino.handover=601",
             "sino.set",
             "sino.set=x",

@@ -56,7 +56,7 @@ pub struct BuildPlan {
     pub output: PathBuf,
     /// The cache.
     pub cache: Cache,
-    /// The folder with the programs `sino-stage-one`, `sino-init` and `sino`.
+    /// The folder with the programs `sino-stage-one` and `sino`.
     pub binaries: PathBuf,
     /// How hard to compress the initramfs.
     pub effort: Effort,
@@ -198,10 +198,7 @@ fn root_image(config: &Config, plan: &BuildPlan, tree: &Tree, epoch: u64, progre
         verity::append(&path)?;
         return Ok(path);
     }
-    let programs = [
-        Program { source: program(&plan.binaries, "sino-init")?, target: "usr/sbin/sino-init" },
-        Program { source: program(&plan.binaries, "sino")?, target: "usr/sbin/sino" },
-    ];
+    let programs = [Program { source: program(&plan.binaries, "sino")?, target: "usr/sbin/sino" }];
     let tree_id = tree.id.get(..12).unwrap_or(&tree.id);
     let facts = format!("VERSION={VERSION}\nSUITE={}\nTREE={tree_id}\n", config.suite);
     let mut key = Key::new("root", ROOT_FORMAT)

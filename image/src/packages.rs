@@ -20,7 +20,6 @@ pub const GROUPS: &[(&str, &[&str])] = &[
             "linux-image-amd64",
             "xen-system-amd64",
             "systemd-sysv",
-            "systemd-resolved",
             "systemd-timesyncd",
             "libpam-systemd",
             "udev",

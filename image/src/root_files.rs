@@ -34,7 +34,7 @@ const MASKED: &[&str] = &[
     "e2scrub_all.timer",
     "e2scrub_reap.service",
     "xfs_scrub_all.timer",
-    // Without a lease this would fail after two minutes; nothing waits for the network before the login.
+    // SINO's own waits for the address instead.
     "systemd-networkd-wait-online.service",
     // sino-ssh-keys.service makes the keys.
     "sshd-keygen.service",
@@ -48,66 +48,71 @@ const MASKED: &[&str] = &[
     "nvmf-autoconnect.service",
 ];
 
-/// Our own units that are switched on, as links below `multi-user.target.wants`.
+/// Our own units that are switched on, as links below `/etc/systemd/system`.
 const ENABLED: &[(&str, &str)] = &[
-    ("sino-bridge-port.service", "../sino-bridge-port.service"),
-    ("sino-ssh-keys.service", "../sino-ssh-keys.service"),
-    ("systemd-networkd.service", "/usr/lib/systemd/system/systemd-networkd.service"),
+    ("sysinit.target.wants/sino.service", "../sino.service"),
+    ("sysinit.target.wants/sino-keeper.service", "../sino-keeper.service"),
+    ("network-online.target.wants/sino-network-online.service", "../sino-network-online.service"),
+    ("multi-user.target.wants/sino-ssh-keys.service", "../sino-ssh-keys.service"),
 ];
 
-const BRIDGE_DEVICE: &str = "\
-# The bridge that guests are connected to.
-[NetDev]
-Name=xenbr0
-Kind=bridge
-MACAddress=none
-
-[Bridge]
-STP=no
-ForwardDelaySec=0
-";
-
-const BRIDGE_LINK: &str = "\
-# The bridge has its port's address, by which the network knows this host; udev must not invent one.
-[Match]
-OriginalName=xenbr0
-
-[Link]
-MACAddressPolicy=none
-";
-
-const BRIDGE_NETWORK: &str = "\
-# The host's own address is on the bridge. sino-bridge-port.service gives the bridge its port.
-[Match]
-Name=xenbr0
-
-[Network]
-DHCP=ipv4
-LinkLocalAddressing=ipv6
-ConfigureWithoutCarrier=yes
-
-[Link]
-RequiredForOnline=no
-
-[DHCPv4]
-ClientIdentifier=mac
-UseDomains=yes
-";
-
-const BRIDGE_PORT: &str = "\
+const SUPERVISOR: &str = "\
 [Unit]
-Description=Connect the first network card to the bridge xenbr0
-After=systemd-networkd.service
-Wants=systemd-networkd.service
-ConditionPathExists=/usr/sbin/sino
+Description=SINO: network, storage and guests of this host
+Documentation=man:sino(8)
+DefaultDependencies=no
+Conflicts=shutdown.target
+Before=shutdown.target network.target ssh.service
+Wants=network.target
+StartLimitIntervalSec=0
 
-# Where no card has a carrier it waits for one; the boot does not wait with it.
+# It runs since before systemd: the start command moves it here, and starts one if there is none.
 [Service]
-Type=exec
-ExecStart=/usr/sbin/sino bridge-port
+Type=forking
+PIDFile=/run/sino/supervisor.pid
+ExecStart=/usr/sbin/sino-init adopt
+Restart=always
+RestartSec=200ms
+KillMode=process
+TimeoutStopSec=30
 
 [Install]
-WantedBy=multi-user.target
+WantedBy=sysinit.target
+";
+
+const KEEPER: &str = "\
+[Unit]
+Description=SINO: what the root file system lies on
+Documentation=man:sino(8)
+DefaultDependencies=no
+ConditionPathExists=/run/sino/keeper.pid
+# The root lies on what it holds, until the end.
+RefuseManualStop=yes
+
+[Service]
+Type=forking
+PIDFile=/run/sino/keeper.pid
+ExecStart=/usr/sbin/sino-init adopt-keeper
+KillMode=process
+
+[Install]
+WantedBy=sysinit.target
+";
+
+const ONLINE: &str = "\
+[Unit]
+Description=Wait until SINO has an address
+Documentation=man:sino(8)
+After=sino.service
+Before=network-online.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/sbin/sino network wait --timeout 120
+
+[Install]
+WantedBy=network-online.target
 ";
 
 const SSH_KEYS: &str = "\
@@ -187,25 +192,25 @@ pub fn all(config: &Config, facts: &str) -> Vec<RootFile> {
         file("etc/modprobe.d/sino.conf", MODPROBE),
         file("etc/systemd/system.conf.d/sino.conf", MANAGER),
         file("etc/ssh/sshd_config.d/sino.conf", SSH),
-        file("etc/systemd/network/xenbr0.link", BRIDGE_LINK),
-        file("etc/systemd/network/xenbr0.netdev", BRIDGE_DEVICE),
-        file("etc/systemd/network/xenbr0.network", BRIDGE_NETWORK),
         file("etc/systemd/system/run-sino-.mount.d/sino.conf", OUR_MOUNTS),
-        file("etc/systemd/system/sino-bridge-port.service", BRIDGE_PORT),
+        file("etc/systemd/system/sino.service", SUPERVISOR),
+        file("etc/systemd/system/sino-keeper.service", KEEPER),
+        file("etc/systemd/system/sino-network-online.service", ONLINE),
         file("etc/systemd/system/sino-ssh-keys.service", SSH_KEYS),
         file("etc/systemd/system/ssh.service.d/sino.conf", SSH_NEEDS_KEYS),
         RootFile { path: "usr/lib/xen-common/bin/xen-init-list".into(), content: Content::File(0o755, GUESTS.into()) },
         file("root/linuxexample.cfg", include_str!("../files/root/linuxexample.cfg")),
         file("root/windowsexample.cfg", include_str!("../files/root/windowsexample.cfg")),
-        // Stage one writes what the consoles show before the login.
+        link("usr/sbin/sino-init".into(), "sino"),
+        link("usr/sbin/srv".into(), "sino"),
+        // Stage one and the supervisor write what the consoles show before the login.
         link("etc/issue".into(), layout::ISSUE),
-        link("etc/resolv.conf".into(), "../run/systemd/resolve/stub-resolv.conf"),
+        link("etc/resolv.conf".into(), layout::RESOLV_CONF),
         // It asks for a socket to a hypervisor above, which a host does not have, and reports a failure.
         link("etc/systemd/system-generators/systemd-ssh-generator".into(), "/dev/null"),
     ];
     files.extend(MASKED.iter().map(|unit| link(format!("etc/systemd/system/{unit}"), "/dev/null")));
-    let wants = |unit: &str| format!("etc/systemd/system/multi-user.target.wants/{unit}");
-    files.extend(ENABLED.iter().map(|(unit, target)| link(wants(unit), target)));
+    files.extend(ENABLED.iter().map(|(path, target)| link(format!("etc/systemd/system/{path}"), target)));
     files
 }
 
@@ -242,7 +247,9 @@ mod tests {
     #[test]
     fn enabled_units_exist() {
         let files = all(&Config::default(), "");
-        for (unit, _) in ENABLED.iter().filter(|(unit, _)| unit.starts_with("sino-")) {
+        for (path, target) in ENABLED {
+            let unit = target.trim_start_matches("../");
+            assert!(path.ends_with(unit), "{path}");
             assert!(files.iter().any(|file| file.path == format!("etc/systemd/system/{unit}")), "{unit}");
         }
     }

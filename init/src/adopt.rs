@@ -47,7 +47,10 @@ fn begins(reader: &mut PipeReader) -> Result<()> {
         poll(&mut fds, Timespec::try_from(BEGINS_WITHIN).ok().as_ref()).context("waiting for the supervisor")?
     };
     let mut byte = [0];
-    ensure!(ready > 0 && reader.read(&mut byte).is_ok_and(|count| count > 0), "the supervisor ended as soon as it began");
+    ensure!(
+        ready > 0 && reader.read(&mut byte).is_ok_and(|count| count > 0),
+        "the supervisor ended as soon as it began"
+    );
     Ok(())
 }
 

@@ -60,6 +60,9 @@ mod tests {
         let error = run(Command::new("sleep").arg("60"), Duration::from_millis(50)).unwrap_err();
         assert!(error.to_string().contains("sleep 60: no end after 0 s"), "{error}");
         assert!(began.elapsed() < Duration::from_secs(30));
-        assert!(format!("{:#}", run(&mut Command::new("/no/such"), Duration::from_secs(1)).unwrap_err()).contains("/no/such"));
+        assert!(
+            format!("{:#}", run(&mut Command::new("/no/such"), Duration::from_secs(1)).unwrap_err())
+                .contains("/no/such")
+        );
     }
 }

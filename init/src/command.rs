@@ -36,7 +36,7 @@ pub fn main(name: &str, arguments: &[OsString]) -> ExitCode {
         words.push("srv".into());
     }
     words.extend(arguments.iter().skip(1).cloned());
-    match run(Arguments::parse_from(words)) {
+    match run(&Arguments::parse_from(words)) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("sino: {error:#}");
@@ -45,14 +45,16 @@ pub fn main(name: &str, arguments: &[OsString]) -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> Result<ExitCode> {
-    match arguments.command {
+fn run(arguments: &Arguments) -> Result<ExitCode> {
+    match &arguments.command {
         Action::Status { json } => {
             let record = BootRecord::load(Path::new(layout::BOOT_RECORD))?;
             let overlay = OverlayUse::now();
-            if json {
+            if *json {
                 let mut value = serde_json::to_value(&record)?;
-                value["overlay"] = overlay.map_or(serde_json::Value::Null, |overlay| serde_json::json!(overlay));
+                if let Some(fields) = value.as_object_mut() {
+                    fields.insert("overlay".to_owned(), serde_json::json!(overlay.ok()));
+                }
                 println!("{}", serde_json::to_string_pretty(&value)?);
             } else {
                 print!("{}", status::render(&record));

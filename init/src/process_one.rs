@@ -2,6 +2,7 @@
 //! executes `/sbin/init`. It never ends and never waits without a deadline.
 
 use crate::bring_up::{self, Outcome};
+use crate::config::Layers;
 use crate::udev;
 use anyhow::{Context, Result, anyhow};
 use log::Level;
@@ -9,7 +10,7 @@ use rustix::system::{RebootCommand, reboot};
 use sino_boot::options::{self, OnFailure, Options};
 use sino_boot::record::BootRecord;
 use sino_boot::rescue_shell::{Countdown, Left};
-use sino_boot::stage::{Done, Fault, Stage, StepError, done};
+use sino_boot::stage::{Done, Fault, Stage, StepError, done, not_requested};
 use sino_boot::{console, issue, layout, rescue_shell};
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
@@ -48,7 +49,15 @@ pub fn boot(stage: &mut Stage, options: &Options) -> Result<(), StepError> {
 }
 
 fn bring_up(options: &Options) -> Result<Done<()>, Fault> {
-    let limit = Duration::from_secs(u64::from(options.handover));
+    let seconds = options.handover.unwrap_or_else(|| {
+        let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+        // What /srv says cannot be known yet.
+        Layers::load(Path::new("/"), &command_line, false, Vec::new()).config.boot.handover
+    });
+    if seconds == 0 {
+        return Ok(not_requested(()));
+    }
+    let limit = Duration::from_secs(u64::from(seconds));
     match bring_up::wait_for_supervisor(limit)? {
         Outcome::Ready => Ok(done((), "the host is up")),
         Outcome::Deadline(open) => Ok(done(

@@ -76,7 +76,7 @@ fn build_programs() -> Result<PathBuf> {
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .args(["build", "--release", "--quiet", "--target", TARGET])
         .args(["-p", "sino-initramfs", "-p", "sino-init", "-p", "sino-qemu-tests"])
-        .args(["--bin", "sino-stage-one", "--bin", "sino-init", "--bin", "sino-payload"]);
+        .args(["--bin", "sino-stage-one", "--bin", "sino", "--bin", "sino-payload"]);
     command::run(&mut cargo)?;
     Ok(target().join(TARGET).join("release"))
 }
@@ -98,7 +98,12 @@ fn lay_out(root: &Path, image: Image, marker: &str, programs: &Path) -> Result<(
         install("sino-payload", "sbin/init")?;
     }
     match image {
-        Image::Tiny | Image::OtherBuild | Image::Large | Image::WithoutInit => install("sino-init", "sbin/sino-init")?,
+        Image::Tiny | Image::OtherBuild | Image::Large | Image::WithoutInit => {
+            install("sino", "sbin/sino-init")?;
+            // There is nothing in it that could be supervised.
+            fs::create_dir_all(root.join("etc/sino"))?;
+            fs::write(root.join("etc/sino/sino.toml"), "[boot]\nhandover = 0\n")?;
+        }
         Image::WithoutStageTwo => {}
         Image::Real => bail!("the real image is not made here"),
     }

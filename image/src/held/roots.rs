@@ -3,8 +3,7 @@
 //! What they load and what runs them is found by [`super::choose`]; only what no file says is listed here: programs
 //! that scripts call, files that programs open by name, libraries that are loaded without a note. Not here, because
 //! too large for what they are worth then: qemu-system (a guest with emulated devices depends on the medium), Python,
-//! LVM (systemd-shutdown takes volumes down itself), the network's daemon (addresses stay), udev's hwdb, iptables,
-//! editors and pagers. `sino-init` has ended when systemd runs.
+//! LVM (systemd-shutdown takes volumes down itself), udev's hwdb, iptables, editors and pagers.
 
 use super::Root;
 
@@ -24,7 +23,7 @@ pub const ROOTS: &[Root] = &[
     essential("every script", "sh", ""),
     essential("taking file systems down in order", "umount", ""),
     essential("stopping guests and looking at them", "xl", "usr/lib/xen-*/bin/xl"),
-    useful("SINO itself", "sino", "etc/sino-build"),
+    useful("SINO itself, and its supervisor, which keeps the address", "sino sino-init srv", "etc/sino-build"),
     useful(
         "systemd's parts that run, or are run by it, until the end",
         "halt journalctl loginctl poweroff reboot runlevel shutdown systemd-tty-ask-password-agent telinit \

@@ -85,7 +85,7 @@ pub(crate) fn swap_priority(value: &Value) -> Result<(), Refused> {
 
 /// Seconds until the hand-over.
 pub(crate) fn handover(value: &Value) -> Result<(), Refused> {
-    range(value, 1, 600)
+    range(value, 0, 600)
 }
 
 /// The number of a VLAN. Source: IEEE 802.1Q.
@@ -241,7 +241,7 @@ mod tests {
             (volume_group, &["'xvg'", "'a+b_c.d-e'"], &["''", "'-a'", "'.'", "'..'", "'a b'", "'ä'"]),
             (logical_volume, &["'xvol'"], &["'snapshot'", "'pvmove0'", "'a_rimage_0'", "'-x'"]),
             (swap_priority, &["0", "32767"], &["-1", "32768"]),
-            (handover, &["1", "600"], &["0", "601"]),
+            (handover, &["0", "600"], &["-1", "601"]),
             (vlan, &["1", "4094"], &["0", "4095"]),
             (mtu, &["68", "9000"], &["67", "65536"]),
             (

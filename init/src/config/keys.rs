@@ -265,7 +265,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "boot.handover",
-        values: "seconds, 1 to 600",
+        values: "seconds, 0 to 600",
         default: "30",
         sample: "30",
         help: "How long stage two may take; after that Debian takes over whatever is not ready.",

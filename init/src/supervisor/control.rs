@@ -89,8 +89,7 @@ fn ask_at(path: &Path, request: &Request) -> Result<String> {
         .map_err(|error| anyhow!("the supervisor cannot be reached: {error}; is it running? systemctl status sino"))?;
     connection.set_read_timeout(Some(WITHIN))?;
     connection.write_all((serde_json::to_string(request)? + "\n").as_bytes()).context("asking the supervisor")?;
-    let answer: Answer =
-        serde_json::from_str(&read_line(&connection)?).context("reading the supervisor's answer")?;
+    let answer: Answer = serde_json::from_str(&read_line(&connection)?).context("reading the supervisor's answer")?;
     if !answer.ok {
         bail!("{}", answer.text);
     }
@@ -111,7 +110,8 @@ mod tests {
     fn a_request_is_answered_and_nonsense_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control");
-        serve_at(&path, |request| Answer { ok: request == Request::NetworkConfirm, text: format!("{request:?}") }).unwrap();
+        serve_at(&path, |request| Answer { ok: request == Request::NetworkConfirm, text: format!("{request:?}") })
+            .unwrap();
         assert_eq!(ask_at(&path, &Request::NetworkConfirm).unwrap(), "NetworkConfirm");
         assert!(ask_at(&path, &Request::SrvStarted).unwrap_err().to_string().contains("SrvStarted"));
         let mut connection = UnixStream::connect(&path).unwrap();
