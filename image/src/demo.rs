@@ -55,7 +55,8 @@ fn machine(demo: Demo, iso: &Path) -> Result<Machine> {
         start: Start::FromDrives,
         memory_mib: MEMORY_MIB,
         drives: vec![Drive::new("stick", Bus::UsbStick, iso).boot(1)],
-        network: vec![NetworkCard { model: "e1000".to_owned(), forward: vec![22] }],
+        network: vec![NetworkCard::user("e1000", &[22])],
+        namespace: None,
         acpi_tables: Vec::new(),
         reset_ends: demo.headless,
     })

@@ -13,7 +13,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
-pub use volume::iso_on_volume;
+pub use volume::{iso_on_volume, volume_places};
 
 /// Where the ISO lies on its file system.
 pub const ISO_PATH: &str = "/boot/iso/sino.iso";

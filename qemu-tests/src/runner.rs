@@ -7,9 +7,9 @@ use crate::checks::{self, ImageFacts};
 use crate::images::{Images, Paths, target};
 use crate::report::{FILL, Filled, LOOK, READ_ALL, RESTART, ReadAll, Report};
 use crate::scenario::{
-    Act, Afterwards, Begin, Booted, Content, DriveSpec, Entry, Expect, Failed, FirmwareKind, Plugged, Scenario, Trouble,
+    Act, Afterwards, Begin, Booted, Content, DriveSpec, Expect, Failed, FirmwareKind, Plugged, Scenario, Trouble,
 };
-use crate::{carriers, faults, real_image, ventoy};
+use crate::{boot_menu, carriers, faults, real_image, ventoy};
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -24,12 +24,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// What every direct boot has on its command line, as the menu's entries have it, with a plain kernel's consoles.
-const DIRECT_FLAGS: &str =
+pub(crate) const DIRECT_FLAGS: &str =
     "console=tty0 console=ttyS0,115200 loglevel=5 printk.devkmsg=on usb-storage.delay_use=0 panic=-1";
 /// The shell's prompt in stage one and two.
 const RESCUE_PROMPT: &str = "sino rescue# ";
-/// What ISOLINUX and GRUB say of their countdown.
-const COUNTDOWNS: [&str; 2] = ["Automatic boot in", "executed automatically in"];
 /// How long a guest that has reported may take for what the host asks.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
@@ -102,7 +100,8 @@ fn run_in(scenario: &Scenario, images: &Images, folder: &Path, figures: &mut Fig
 impl Run<'_> {
     fn judge(&mut self, figures: &mut Figures) -> Result<()> {
         if let Begin::Menu(entry) = self.scenario.begin {
-            self.choose(entry).with_context(|| format!("choosing {:?} in the boot menu", entry.title()))?;
+            boot_menu::choose(&mut self.guest, entry, self.deadline)
+                .with_context(|| format!("choosing {:?} in the boot menu", entry.title()))?;
         }
         for drive in &self.scenario.drives {
             if let Plugged::After(text) = drive.plugged {
@@ -182,19 +181,6 @@ impl Run<'_> {
     /// What is left of the scenario's budget.
     pub(crate) fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
-    }
-
-    /// Waits for the menu's last entry, then goes down from the first and takes the one that is wanted.
-    fn choose(&mut self, entry: Entry) -> Result<()> {
-        let last = Entry::ALL.last().map_or("", |entry| entry.title());
-        self.guest.watch.wait_for(last, self.left())?;
-        // The countdown is the last thing that a menu draws, so the picture is whole.
-        self.guest.watch.wait_for_any(&COUNTDOWNS, ANSWER_WITHIN.min(self.left()))?;
-        self.guest.screenshot("menu")?;
-        for _ in Entry::ALL.iter().take_while(|other| **other != entry) {
-            self.guest.qmp.press(&["down"])?;
-        }
-        self.guest.qmp.press(&["ret"])
     }
 
     fn booted(&mut self, wanted: Booted, figures: &mut Figures) -> Result<Vec<String>> {
@@ -417,7 +403,7 @@ fn machine(scenario: &Scenario, image: &Paths, images: &Images, folder: &Path) -
         let data = ventoy::record(&image.iso, &folder.join("ventoy.bin"))?;
         acpi_tables.push(AcpiTable { signature: "VTOY".to_owned(), data });
     }
-    let network = NetworkCard { model: "virtio-net-pci".to_owned(), forward: vec![22] };
+    let network = NetworkCard::user("virtio-net-pci", &[22]);
     Ok(Machine {
         name: format!("sino-{}", scenario.name),
         accelerator: Accelerator::from_environment()?,
@@ -429,6 +415,7 @@ fn machine(scenario: &Scenario, image: &Paths, images: &Images, folder: &Path) -
         memory_mib: scenario.memory_mib,
         drives,
         network: scenario.network.then_some(network).into_iter().collect(),
+        namespace: None,
         acpi_tables,
         reset_ends: true,
     })

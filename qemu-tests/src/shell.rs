@@ -1,6 +1,6 @@
 //! A shell on the serial port, driven like a person would: log in, type a command, read its output and exit status.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use sino_image::qemu::watch::Watch;
 use std::time::Duration;
 
@@ -29,19 +29,55 @@ pub struct Output {
 /// # Errors
 /// No prompt, or the password is not accepted.
 pub fn log_in(watch: &mut Watch, user: &str, password: &str, boot_within: Duration) -> Result<()> {
-    const ANSWER: Duration = Duration::from_secs(90);
-    let (which, _) = watch.wait_for_any(&["login: ", NO_GETTY], boot_within).context("waiting for the login prompt")?;
+    wait_for_prompt(watch, boot_within)?;
+    enter(watch, user, password)
+}
+
+/// Waits for a `login:` prompt that may still have to come.
+///
+/// # Errors
+/// There is none, or there will be none.
+pub fn wait_for_prompt(watch: &mut Watch, within: Duration) -> Result<()> {
+    let (which, _) = watch.wait_for_any(&["login: ", NO_GETTY], within).context("waiting for the login prompt")?;
     ensure!(which == 0, "there will be no login prompt: systemd says \"{NO_GETTY}...\"");
-    watch.type_text(&format!("{user}\r"))?;
-    watch.wait_for("assword: ", ANSWER).context("waiting for the password prompt")?;
-    watch.type_text(&format!("{password}\r"))?;
-    let (which, _) =
-        watch.wait_for_any(&["# ", "Login incorrect"], ANSWER).context("waiting for the shell after the password")?;
-    ensure!(which == 0, "{user} cannot log in: Login incorrect");
-    watch.type_text(SET_PROMPT)?;
-    watch.wait_for(PROMPT, ANSWER).context("setting the shell's prompt")?;
-    // No control sequences and no pager in what is read.
-    run(watch, "bind 'set enable-bracketed-paste off'; export TERM=dumb PAGER=cat SYSTEMD_COLORS=0", ANSWER).map(drop)
+    Ok(())
+}
+
+/// Logs in at a prompt that is there.
+///
+/// # Errors
+/// The password is not accepted, or the shell does not answer.
+pub fn enter(watch: &mut Watch, user: &str, password: &str) -> Result<()> {
+    enter_with_one_of(watch, user, &[password.to_owned()]).map(drop)
+}
+
+/// Logs in at a prompt that is there with one of these passwords; returns which.
+///
+/// # Errors
+/// None is accepted, or the shell does not answer.
+pub fn enter_with_one_of(watch: &mut Watch, user: &str, passwords: &[String]) -> Result<usize> {
+    const ANSWER: Duration = Duration::from_secs(90);
+    for (which, password) in passwords.iter().enumerate() {
+        if which > 0 {
+            wait_for_prompt(watch, ANSWER)?;
+        }
+        watch.type_text(&format!("{user}\r"))?;
+        watch.wait_for("assword: ", ANSWER).context("waiting for the password prompt")?;
+        watch.type_text(&format!("{password}\r"))?;
+        let (refused, _) = watch
+            .wait_for_any(&["# ", "Login incorrect"], ANSWER)
+            .context("waiting for the shell after the password")?;
+        if refused != 0 {
+            continue;
+        }
+        watch.type_text(SET_PROMPT)?;
+        watch.wait_for(PROMPT, ANSWER).context("setting the shell's prompt")?;
+        // No control sequences and no pager in what is read.
+        let quiet = "bind 'set enable-bracketed-paste off'; export TERM=dumb PAGER=cat SYSTEMD_COLORS=0";
+        run(watch, quiet, ANSWER)?;
+        return Ok(which);
+    }
+    bail!("{user} cannot log in: Login incorrect")
 }
 
 /// Runs a command line in a shell that [`log_in`] has prepared.

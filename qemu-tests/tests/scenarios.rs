@@ -9,7 +9,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use sino_qemu_tests::images::{Images, target};
 use sino_qemu_tests::runner::{self, Figures};
 use sino_qemu_tests::scenario::{Image, Scenario};
-use sino_qemu_tests::{iso_checks, list, tiny_root};
+use sino_qemu_tests::{hosts, iso_checks, list, tiny_root};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,6 +30,10 @@ fn main() -> ExitCode {
     for scenario in list::scenarios().into_iter().filter(|scenario| long || !scenario.long) {
         let (images, summary) = (images.clone(), Arc::clone(&summary));
         trials.push(Trial::test(scenario.name.clone(), move || boot(&scenario, &images, &summary)));
+    }
+    for trial in hosts::TRIALS {
+        let images = images.clone();
+        trials.push(Trial::test(trial.name, move || failed(hosts::run(trial, &images))));
     }
     let (compared, summary_of_compared) = (images.clone(), Arc::clone(&summary));
     trials

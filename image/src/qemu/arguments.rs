@@ -6,7 +6,7 @@
 
 use super::drives;
 use super::firmware::UefiFiles;
-use super::machine::{Accelerator, AcpiTable, Firmware, Machine, NetworkCard, Start};
+use super::machine::{Accelerator, AcpiTable, Backend, Firmware, Machine, NetworkCard, Start};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -105,10 +105,34 @@ fn acpi_table(line: &mut Line, table: &AcpiTable) {
 
 fn network(line: &mut Line, index: usize, card: &NetworkCard) {
     let (id, netdev) = (format!("id=net{index}"), format!("netdev=net{index}"));
-    // Port 0: the host picks a free one, and `Guest::forwarded_port` asks which.
-    let forwards: Vec<String> = card.forward.iter().map(|port| format!("hostfwd=tcp:127.0.0.1:0-:{port}")).collect();
-    line.option("-netdev", ["user", &*id].into_iter().chain(forwards.iter().map(String::as_str)));
-    line.device(&[&card.model, &netdev]);
+    let backend: Vec<String> = match &card.backend {
+        // Port 0: the host picks a free one, and `Qmp::forwarded_port` asks which.
+        Backend::User { forward } => ["user".to_owned(), id]
+            .into_iter()
+            .chain(forward.iter().map(|port| format!("hostfwd=tcp:127.0.0.1:0-:{port}")))
+            .collect(),
+        Backend::Tap(name) => {
+            ["tap", &id, &format!("ifname={name}"), "script=no", "downscript=no", "vhost=off"].map(str::to_owned).into()
+        }
+        Backend::Datagrams { local, remote } => {
+            let socket = |side: &str, path: &Path| {
+                [format!("{side}.type=unix"), format!("{side}.path={}", path.display())].into_iter()
+            };
+            ["dgram".to_owned(), id].into_iter().chain(socket("local", local)).chain(socket("remote", remote)).collect()
+        }
+        // A hub of its own: a card without any backend could not lose its carrier.
+        Backend::None => ["hubport".to_owned(), id, format!("hubid={index}")].into(),
+    };
+    line.option("-netdev", backend.iter().map(String::as_str));
+    let (device, mac) = (format!("id={}", card_id(index)), card.mac.as_ref().map(|mac| format!("mac={mac}")));
+    let parts: Vec<&str> = [&*card.model, &netdev, &device].into_iter().chain(mac.as_deref()).collect();
+    line.device(&parts);
+}
+
+/// What QEMU calls a machine's network card; it counts from 0.
+#[must_use]
+pub fn card_id(index: usize) -> String {
+    format!("card{index}")
 }
 
 fn wire(line: &mut Line, channels: &Channels) {
@@ -143,6 +167,7 @@ pub(super) mod tests {
             memory_mib: 1024,
             drives: Vec::new(),
             network: Vec::new(),
+            namespace: None,
             acpi_tables: Vec::new(),
             reset_ends: true,
         }
@@ -193,9 +218,30 @@ pub(super) mod tests {
     #[test]
     fn a_forwarded_port_is_the_hosts_choice() {
         let mut machine = machine();
-        machine.network = vec![NetworkCard { model: "e1000".into(), forward: vec![22] }];
+        machine.network = vec![NetworkCard::user("e1000", &[22])];
         let text = text(&machine);
-        assert!(text.contains("-netdev user,id=net0,hostfwd=tcp:127.0.0.1:0-:22 -device e1000,netdev=net0"), "{text}");
+        assert!(
+            text.contains("-netdev user,id=net0,hostfwd=tcp:127.0.0.1:0-:22 -device e1000,netdev=net0,id=card0"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_card_is_on_a_tap_on_sockets_or_on_nothing() {
+        let mut machine = machine();
+        let card =
+            |backend| NetworkCard { model: "virtio-net-pci".into(), mac: Some("52:54:00:00:00:01".into()), backend };
+        machine.network = vec![
+            card(Backend::Tap("tap0".into())),
+            card(Backend::Datagrams { local: "/s/q".into(), remote: "/s/t".into() }),
+            card(Backend::None),
+        ];
+        let text = text(&machine);
+        assert!(text.contains("-netdev tap,id=net0,ifname=tap0,script=no,downscript=no,vhost=off"), "{text}");
+        assert!(text.contains("-device virtio-net-pci,netdev=net0,id=card0,mac=52:54:00:00:00:01"), "{text}");
+        let datagrams = "dgram,id=net1,local.type=unix,local.path=/s/q,remote.type=unix,remote.path=/s/t";
+        assert!(text.contains(datagrams), "{text}");
+        assert!(text.contains("-netdev hubport,id=net2,hubid=2 -device virtio-net-pci,netdev=net2,id=card2"), "{text}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! sockets go to a temporary folder that goes away with it. Dropping a guest ends it. Drives can be plugged in and out
 //! and slowed down while it runs.
 
-use super::arguments::{Channels, arguments};
+use super::arguments::{Channels, arguments, card_id};
 use super::drives::{self, Step};
 use super::machine::Machine;
 use super::process::{Process, QEMU};
@@ -87,7 +87,7 @@ impl Guest {
         let (control, serial, report) = (listen("control")?, listen("serial")?, listen("report")?);
         write_script(&folder.join(COMMAND_SCRIPT), machine, &sockets.0)?;
         let words = arguments(machine, &Channels::Sockets(sockets.0.clone()));
-        let mut process = Process::start(&words, limit, &folder.join(QEMU_LOG))?;
+        let mut process = Process::start(&words, machine.namespace.as_deref(), limit, &folder.join(QEMU_LOG))?;
         let control = process.accept(&control, CONNECT_WITHIN)?;
         let serial = process.accept(&serial, CONNECT_WITHIN)?;
         let report = process.accept(&report, CONNECT_WITHIN)?;
@@ -263,6 +263,26 @@ impl Guest {
     pub fn wait_for_restart(&mut self, within: Duration) -> Result<()> {
         let event = self.qmp.wait_for_event_with("RESET", "/data/reason", GUEST_RESET, within);
         event.map(drop).context("waiting for the guest to restart")
+    }
+
+    /// Resets the machine as its reset button does: the CPU and all memory begin again, at once, whatever the guest was
+    /// doing. What QEMU had taken for a drive stays, flushed by the guest or not: a drive's own volatile cache is not
+    /// played, only the loss of what the guest's kernel had not sent yet. Not for a machine of which a reset is the end.
+    ///
+    /// # Errors
+    /// QEMU does not answer, or does not reset.
+    pub fn reset(&mut self) -> Result<()> {
+        ensure!(!self.machine.reset_ends, "a reset would end this machine");
+        self.qmp.command("system_reset", &json!({}))?;
+        self.qmp.wait_for_event_with("RESET", "/data/reason", "host-qmp-system-reset", END_WITHIN).map(drop)
+    }
+
+    /// Gives a network card (counted from 0) its carrier, or takes it, as if the cable were pulled.
+    ///
+    /// # Errors
+    /// QEMU does not answer, or the machine has no such card.
+    pub fn set_link(&mut self, card: usize, up: bool) -> Result<()> {
+        self.qmp.command("set_link", &json!({"name": card_id(card), "up": up})).map(drop)
     }
 
     /// A file in the guest's folder; absolute, because QEMU need not share our working directory.

@@ -147,13 +147,44 @@ impl Drive {
     }
 }
 
-/// A network card on QEMU's own user-mode network, which has a DHCP server and no way in but the forwarded ports.
+/// What a network card's cable leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// QEMU's own user-mode network, which has a DHCP server and no way in but the forwarded ports.
+    User {
+        /// TCP ports of the guest that get a free port on the host's loopback address.
+        forward: Vec<u16>,
+    },
+    /// The host's tap device of this name, which exists already.
+    Tap(String),
+    /// Another program, a frame a datagram: QEMU's socket `local`, the other's `remote`, both paths.
+    Datagrams {
+        /// QEMU makes this socket.
+        local: PathBuf,
+        /// QEMU sends to this one.
+        remote: PathBuf,
+    },
+    /// Nothing. The card has a carrier until [`super::Guest::set_link`] takes it.
+    None,
+}
+
+/// A network card.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkCard {
-    /// QEMU's device model, for example `virtio-net-pci` or `e1000`.
+    /// QEMU's device model, for example `virtio-net-pci`, `e1000e` or `e1000`.
     pub model: String,
-    /// TCP ports of the guest that get a free port on the host's loopback address.
-    pub forward: Vec<u16>,
+    /// Its MAC address; `None`: QEMU's choice.
+    pub mac: Option<String>,
+    /// What its cable leads to.
+    pub backend: Backend,
+}
+
+impl NetworkCard {
+    /// A card on QEMU's own network.
+    #[must_use]
+    pub fn user(model: &str, forward: &[u16]) -> Self {
+        Self { model: model.to_owned(), mac: None, backend: Backend::User { forward: forward.to_vec() } }
+    }
 }
 
 /// A table that the firmware passes on to the operating system beside its own.
@@ -182,6 +213,8 @@ pub struct Machine {
     pub drives: Vec<Drive>,
     /// Network cards.
     pub network: Vec<NetworkCard>,
+    /// The file of the network namespace that QEMU runs in, for example `/proc/42/ns/net`; `None`: the caller's.
+    pub namespace: Option<PathBuf>,
     /// ACPI tables besides QEMU's own.
     pub acpi_tables: Vec<AcpiTable>,
     /// Whether a reset by the guest ends QEMU instead of starting the machine again.

@@ -16,4 +16,4 @@ pub mod terminal_text;
 pub mod watch;
 
 pub use guest::{EndReason, Guest};
-pub use machine::{Accelerator, AcpiTable, Bus, Drive, DriveFault, Firmware, Machine, NetworkCard, Start};
+pub use machine::{Accelerator, AcpiTable, Backend, Bus, Drive, DriveFault, Firmware, Machine, NetworkCard, Start};

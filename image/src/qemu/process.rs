@@ -43,11 +43,12 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts QEMU; what it says on standard output and error goes to the file `messages`.
+    /// Starts QEMU, in a network namespace if one is named by its file; what it says on standard output and error goes to
+    /// the file `messages`.
     ///
     /// # Errors
     /// A tool is missing, or the file cannot be written.
-    pub fn start(arguments: &[OsString], limit: Duration, messages: &Path) -> Result<Self> {
+    pub fn start(arguments: &[OsString], namespace: Option<&Path>, limit: Duration, messages: &Path) -> Result<Self> {
         require(QEMU, "qemu-system-x86")?;
         require("setpriv", "util-linux")?;
         require("timeout", "coreutils")?;
@@ -55,6 +56,10 @@ impl Process {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "timeout"]);
         command.args([format!("--kill-after={GRACE_SECONDS}"), limit.as_secs().max(1).to_string()]);
+        if let Some(file) = namespace {
+            require("nsenter", "util-linux")?;
+            command.arg("nsenter").arg(format!("--net={}", file.display()));
+        }
         command.args(["setpriv", "--pdeathsig", "KILL", QEMU]).args(arguments);
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
         let child = command.spawn().context("starting QEMU")?;

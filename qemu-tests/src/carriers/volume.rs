@@ -58,6 +58,18 @@ pub fn iso_on_volume(iso: &Path, drive: &Path, group: &str, volume: &str) -> Res
     Ok(())
 }
 
+/// Where the pieces of a volume lie on a drive's file, with their lengths, in bytes.
+///
+/// # Errors
+/// There is no such volume, a tool is missing or fails, in its own words; the user is not root.
+pub fn volume_places(drive: &Path, group: &str, volume: &str) -> Result<Vec<(u64, u64)>> {
+    require("lvm", "lvm2")?;
+    require("losetup", "mount")?;
+    let folder = tempfile::tempdir().context("making a temporary folder")?;
+    let device = Loop::attach(drive)?;
+    Lvm { device: &device.0, folder: folder.path() }.places(group, volume)
+}
+
 /// A loop device; freed in the end.
 struct Loop(String);
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::qemu::arguments::tests::machine;
-use crate::qemu::{Bus, Drive, DriveFault};
+use crate::qemu::{Backend, Bus, Drive, DriveFault, NetworkCard};
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 
@@ -50,7 +50,8 @@ fn start(folder: &Path, bus: Bus, read: u64, end: &[u8], reset_ends: bool) -> Gu
     if bus == Bus::UsbReader {
         drives.insert(0, Drive::empty("slot", bus));
     }
-    let machine = Machine { drives, reset_ends, memory_mib: 64, ..machine() };
+    let card = NetworkCard { model: "virtio-net-pci".to_owned(), mac: None, backend: Backend::None };
+    let machine = Machine { drives, reset_ends, memory_mib: 64, network: vec![card], ..machine() };
     Guest::start(&machine, folder, LIMIT * 3).unwrap()
 }
 
@@ -85,6 +86,20 @@ fn a_read_of_a_bad_sector_fails_and_a_reset_is_the_end_or_not() {
         guest.watch.wait_for("Wr\n", LIMIT).unwrap();
         guest.wait_for_restart(LIMIT).unwrap();
     }
+}
+
+#[test]
+fn the_reset_button_begins_again_and_a_cable_can_be_pulled() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut guest = start(folder.path(), Bus::Virtio, 1008, STAY, false);
+    for _ in 0..2 {
+        guest.watch.wait_for("WR\n", LIMIT).unwrap();
+        guest.reset().unwrap();
+    }
+    guest.set_link(0, false).unwrap();
+    assert!(guest.set_link(1, false).is_err());
+    let mut guest = start(folder.path(), Bus::Virtio, 1008, STAY, true);
+    assert!(guest.reset().unwrap_err().to_string().contains("would end"));
 }
 
 #[test]
