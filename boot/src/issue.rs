@@ -1,19 +1,32 @@
 //! The text above the login prompt ([`layout::ISSUE`]): which build runs, from where, and whether the stick may be removed.
 //!
-//! Written by stage one, and again by whoever changes what it says. agetty(8) shows it.
+//! Written by stage one, and again by whoever changes what it says. agetty(8) shows it, and shows it anew when it changes.
 
 use crate::layout;
 use crate::record::{BootRecord, Medium, Verified};
 use anyhow::{Context, Result};
 use std::path::Path;
 
-/// The text. Backslashes in what it names are doubled, because agetty(8) takes them for escapes; `\n` and `\l` are its
+/// What stands above it all. agetty(8) takes a backslash for an escape, so each is doubled.
+const LOGO: &str = r"
+  ___ ___ _  _  ___
+ / __|_ _| \| |/ _ \
+ \__ \| || .` | (_) |
+ |___/___|_|\_|\___/
+";
+
+/// What agetty(8) looks at: a change of its time makes it show the text again (`agetty --reload`).
+const AGETTY: &str = "/run/agetty.reload";
+
+/// The text; `lines` are further ones, as they stand in [`layout::ISSUE_LINES`]. Backslashes in what it names are doubled, because agetty(8) takes them for escapes; `\n` and `\l` are its
 /// escapes for the host's name and the terminal.
 #[must_use]
-pub fn render(record: &BootRecord) -> String {
+pub fn render(record: &BootRecord, lines: &str) -> String {
     let place = record.medium.as_ref().map_or_else(|| "The medium is not known.".to_owned(), place);
     let place = place.replace('\\', "\\\\");
-    format!("\nSINO {} (build {}) on \\n, \\l\n{place}\n\n", record.version, record.build_id)
+    let lines = lines.trim_end().replace('\\', "\\\\");
+    let lines = if lines.is_empty() { lines } else { lines + "\n" };
+    format!("{LOGO}\nSINO {} (build {}) on \\n, \\l\n{place}\n{lines}\n", record.version, record.build_id)
 }
 
 /// Where the host runs from, in one line for people. What matters most comes first: a console of 80 columns was seen to cut
@@ -43,8 +56,26 @@ pub fn place(medium: &Medium) -> String {
 /// It cannot be written.
 pub fn save(record: &BootRecord) -> Result<()> {
     let (path, new) = (Path::new(layout::ISSUE), Path::new(layout::ISSUE).with_extension("new"));
-    std::fs::write(&new, render(record)).with_context(|| format!("writing {}", new.display()))?;
-    std::fs::rename(&new, path).with_context(|| format!("renaming {} to {}", new.display(), path.display()))
+    let text = render(record, &std::fs::read_to_string(layout::ISSUE_LINES).unwrap_or_default());
+    let old = std::fs::read_to_string(path).unwrap_or_default();
+    std::fs::write(&new, &text).with_context(|| format!("writing {}", new.display()))?;
+    std::fs::rename(&new, path).with_context(|| format!("renaming {} to {}", new.display(), path.display()))?;
+    // Not for a percentage that counts up: that would fill a serial console.
+    let words = |text: &str| text.split(|c: char| c.is_ascii_digit()).collect::<String>();
+    let counts = old.contains(" %)") && text.contains(" %)");
+    if text != old && !(counts && words(&old) == words(&text)) {
+        refresh();
+    }
+    Ok(())
+}
+
+/// Has every agetty that waits for a name show the text again.
+fn refresh() {
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(AGETTY);
+    // Without a /run there is no agetty either.
+    if let Ok(file) = file {
+        let _ = file.set_modified(std::time::SystemTime::now());
+    }
 }
 
 #[cfg(test)]
@@ -56,10 +87,12 @@ mod tests {
     fn it_says_whether_the_stick_may_be_removed() {
         let mut medium = Medium { device: "sda1".into(), description: "usb 1-2 \"A\\B\"".into(), ..Medium::default() };
         let text = |medium: &Medium| {
-            render(&BootRecord { version: "1.0".into(), medium: Some(medium.clone()), ..BootRecord::default() })
+            let record = BootRecord { version: "1.0".into(), medium: Some(medium.clone()), ..BootRecord::default() };
+            render(&record, "xenbr0: 192.0.2.5/24\n")
         };
         assert!(text(&medium).contains("DO NOT REMOVE THE STICK: runs from usb 1-2"), "{}", text(&medium));
         assert!(text(&medium).contains("A\\\\B"), "{}", text(&medium));
+        assert!(text(&medium).ends_with("xenbr0: 192.0.2.5/24\n\n"), "{}", text(&medium));
         medium.verified = Verified::DmVerity;
         medium.copy = Some(Copy { done: 30, total: 100, failed: false });
         assert!(
