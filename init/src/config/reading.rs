@@ -140,7 +140,7 @@ impl Reader<'_> {
             },
         };
         let (at, why) = refused;
-        let text = format!("{why}; allowed: {}; this key goes on with what it has without it", key.values);
+        let text = format!("{why}; allowed: {}; what the layer below says holds instead", key.values);
         self.problem(Severity::Error, at, path, &text);
     }
 
