@@ -1,0 +1,139 @@
+//! Looks at the network and does what differs from the plan.
+
+use super::{Engine, Report, now};
+use crate::netlink::Refused;
+use crate::network::apply::apply;
+use crate::network::difference::{Act, Wanted, difference};
+use crate::network::plan::PortRule;
+use crate::network::ports::{Choice, choose};
+use crate::network::world::World;
+use rustix::io::Errno;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Rounds of looking and doing in a row: a VLAN link on a bond in a bridge with a host VLAN takes five.
+const ROUNDS: usize = 12;
+/// What failed is tried again after this time, and then after twice as long, up to the longest.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+
+impl Engine {
+    /// Makes the network what it should be, as far as that is possible now, and tells what came of it.
+    pub(super) fn converge(&mut self) {
+        if !self.plan.managed {
+            self.leave_alone();
+            return;
+        }
+        let mut failed: Vec<Act> = Vec::new();
+        let mut troubles: BTreeSet<String> = self.left_out.iter().cloned().collect();
+        for round in 0..ROUNDS {
+            let world = match World::read(&mut self.connection, &self.settings.places, self.settings.cards) {
+                Ok(world) => self.settled(world),
+                Err(error) => {
+                    self.tell_troubles([format!("the network cannot be looked at: {error:#}")].into());
+                    self.put_off(true);
+                    return;
+                }
+            };
+            self.made.forget_what_is_gone(&world);
+            let choice = self.choose_port(&world);
+            let leases = self.leases();
+            let wanted = Wanted {
+                plan: &self.plan,
+                auto: choice.port,
+                raise: &choice.raise,
+                leases: &leases,
+                addresses: self.addresses_begun,
+                now_s: now().as_secs(),
+            };
+            let (mut acts, obstacles) = difference(&wanted, &world, &self.made);
+            acts.retain(|act| !failed.contains(act));
+            if acts.is_empty() || round + 1 == ROUNDS {
+                if self.tend_clients(&world) && round + 1 < ROUNDS {
+                    continue;
+                }
+                troubles.extend(obstacles);
+                self.tell_troubles(troubles);
+                self.put_off(!failed.is_empty());
+                self.publish(&world);
+                return;
+            }
+            for act in acts {
+                if let Err(error) = apply(&mut self.connection, &act, &mut self.made) {
+                    // What went away in the meantime is no trouble: its event brings another look.
+                    let gone = error
+                        .downcast_ref::<Refused>()
+                        .is_some_and(|refused| refused.errno == Errno::NODEV.raw_os_error());
+                    if !gone {
+                        troubles.insert(format!("{error:#}"));
+                    }
+                    failed.push(act);
+                }
+            }
+        }
+    }
+
+    /// Notes which cards are still udev's.
+    fn settled(&mut self, mut world: World) -> World {
+        let now = now();
+        self.first_seen.retain(|index, _| world.cards.contains_key(index));
+        self.settles = None;
+        for &index in world.cards.keys() {
+            let first_seen = *self.first_seen.entry(index).or_insert(now);
+            let until = first_seen + self.settings.udev_patience;
+            let in_use = world.numbered(index).is_some_and(|link| link.master.is_some());
+            if until > now && !in_use && !self.settings.places.udev.join(format!("n{index}")).exists() {
+                world.unsettled.insert(index);
+                self.settles = Some(self.settles.map_or(until, |settles| settles.min(until)));
+            }
+        }
+        world
+    }
+
+    fn choose_port(&mut self, world: &World) -> Choice {
+        let plan = &self.plan;
+        let Some(bridge) = plan.bridges.iter().find(|(_, bridge)| bridge.ports == PortRule::Auto).map(|(name, _)| name)
+        else {
+            self.auto = None;
+            return Choice::default();
+        };
+        let named = plan.named_ports();
+        let choice = choose(world, bridge, self.auto, |name| named.contains(name));
+        if choice.port != self.auto {
+            if let Some(link) = choice.port.and_then(|index| world.numbered(index)) {
+                let (bridge, port) = (bridge.clone(), link.name.clone());
+                let after = now().saturating_sub(self.began);
+                self.reports.send(Report::PortChosen { bridge, port, after });
+            }
+            self.auto = choice.port;
+        }
+        choice
+    }
+
+    /// Says what is new of what stands in the way.
+    fn tell_troubles(&mut self, troubles: BTreeSet<String>) {
+        for trouble in troubles.difference(&self.said) {
+            self.reports.say(trouble.clone(), true);
+        }
+        self.said = troubles;
+    }
+
+    fn put_off(&mut self, failed: bool) {
+        self.retry = failed.then(|| {
+            let pause = self.retry.map_or(FIRST_RETRY, |(_, pause)| (pause * 2).min(LONGEST_RETRY));
+            (now() + pause, pause)
+        });
+    }
+
+    /// The network is the administrator's.
+    fn leave_alone(&mut self) {
+        self.settles = None;
+        self.retry = None;
+        self.clients.clear();
+        let text = "network.managed is false: SINO leaves the network to Debian's own configuration";
+        if self.said.insert(text.to_owned()) {
+            self.reports.say(text, false);
+        }
+        self.publish_unmanaged();
+    }
+}
