@@ -271,6 +271,22 @@ impl Stage {
         }
     }
 
+    /// Narrates and records something that was waited for elsewhere, as a step that ends now.
+    pub fn reached(&mut self, name: &str, since_us: u64, detail: impl Into<String>) {
+        let (number, detail) = (self.next, detail.into());
+        self.next += 1;
+        let duration_us = now_us().saturating_sub(since_us);
+        (self.narrator)(&line(self.lane, number, self.total, name, &detail, duration_us), false);
+        self.record.steps.push(StepRecord {
+            stage: self.name.to_owned(),
+            step: name.to_owned(),
+            start_us: since_us,
+            duration_us,
+            outcome: Outcome::Done,
+            detail,
+        });
+    }
+
     /// Says something outside a step, for example a warning.
     pub fn say(&mut self, line: &str) {
         (self.narrator)(line, false);
@@ -334,6 +350,12 @@ mod tests {
         assert!(lines.borrow()[0].starts_with("[storage 1/3] volume-group "), "{:?}", lines.borrow());
         assert!(lines.borrow()[1].starts_with("[storage 2/3] srv FAILED after "), "{:?}", lines.borrow());
         assert_eq!(lane.record.steps[0].stage, "storage");
+        lane.reached("late", 0, "at last");
+        assert!(
+            lines.borrow().last().is_some_and(|line| line.starts_with("[storage 3/3] late ")),
+            "{:?}",
+            lines.borrow()
+        );
     }
 
     #[test]

@@ -5,16 +5,30 @@
 //! at any moment, it is started again, takes what is known from `/run/sino`, and nothing that runs is disturbed.
 
 pub mod control;
+pub mod keeping;
+pub mod known;
 pub mod lane;
+pub mod login_text;
+pub mod network_lane;
 pub mod readiness;
+pub mod storage_lane;
 
-use crate::{adopt, udev};
+use crate::{adopt, child, identity};
 use anyhow::{Context, Result, bail};
-use lane::Lane;
+use control::{Answer, Request};
+use keeping::Keeping;
+use known::Known;
+use network_lane::NetworkLane;
 use readiness::Readiness;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::fd::OwnedFd;
+use sino_boot::record::now_us;
 use sino_boot::{layout, stage};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
 
 /// Its name in the list of processes.
 pub const NAME: &str = "sino-supervisor";
@@ -28,23 +42,84 @@ const NETWORK: &str = "network";
 /// The lane that activates the volume group and mounts `/srv`.
 const STORAGE: &str = "storage";
 
+/// How long a change of a service may take.
+const SERVICE_WITHIN: Duration = Duration::from_secs(60);
+/// How long the addresses wait for what `/srv` says of them. A file system that is checked takes longer.
+const SRV_WITHIN: Duration = Duration::from_secs(10);
+
+/// What other threads tell the supervisor's own.
+#[derive(Debug)]
+pub enum News {
+    /// What the storage lane found.
+    Storage(Box<storage_lane::Found>),
+    /// A request, and where its answer goes.
+    Asked(Request, mpsc::Sender<Answer>),
+    /// Something of the host's identity changed.
+    Identity(identity::Notice),
+}
+
+/// The way to the supervisor's own thread.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    sender: mpsc::Sender<News>,
+    bell: Arc<OwnedFd>,
+}
+
+impl Sender {
+    /// Tells it something.
+    pub fn send(&self, news: News) {
+        // It only goes away with the whole process.
+        let _ = self.sender.send(news);
+        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+    }
+}
+
+struct Supervisor {
+    known: Known,
+    network: NetworkLane,
+    keeping: Keeping,
+    ready: Arc<Readiness>,
+    /// When the addresses are begun without `/srv`, in microseconds since the kernel started.
+    addresses_at: Option<u64>,
+    sender: Sender,
+}
+
 /// Supervises, until systemd stops it.
 ///
 /// # Errors
 /// Another one runs, or its files in `/run/sino` cannot be written.
 pub fn run() -> Result<()> {
     begin()?;
-    let boot = !Path::new(layout::HANDED_OVER).exists();
+    let known = Known::load();
+    let boot = !known.brought_up && !Path::new(layout::HANDED_OVER).exists();
     let ready = Arc::new(Readiness::of(&[NETWORK, STORAGE]));
-    let mut lane = Lane::new(STORAGE, "storage ", 5, boot);
-    if boot {
-        lane.step("devices", udev::start);
+    let (sender, receiver) = mpsc::channel();
+    let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("making an event descriptor")?;
+    let sender = Sender { sender, bell: Arc::new(bell) };
+    listen(&sender)?;
+    let loaded = storage_lane::load(false);
+    let network = known.network.clone().unwrap_or_else(|| loaded.config.network.clone());
+    let mut supervisor = Supervisor {
+        network: NetworkLane::start(network, boot),
+        keeping: Keeping::new(loaded.config.clone()),
+        addresses_at: Some(now_us() + u64::try_from(SRV_WITHIN.as_micros()).unwrap_or(u64::MAX)),
+        known,
+        ready,
+        sender: sender.clone(),
+    };
+    if supervisor.known.network.is_some() {
+        // The addresses that the host has are kept without a moment's pause.
+        supervisor.begin_addresses();
     }
-    ready.done(NETWORK);
-    ready.done(STORAGE);
-    loop {
-        std::thread::park();
+    if supervisor.known.brought_up {
+        supervisor.take_up_again();
+    } else {
+        std::thread::Builder::new()
+            .name("storage".into())
+            .spawn(move || storage_lane::run(boot, &sender))
+            .context("starting the storage lane")?;
     }
+    supervisor.keep_going(&receiver)
 }
 
 /// Becomes a process of its own, and the only supervisor.
@@ -62,4 +137,185 @@ fn begin() -> Result<()> {
     let new = format!("{}.new", layout::SUPERVISOR_PID);
     std::fs::write(&new, format!("{}\n", std::process::id())).with_context(|| format!("writing {new}"))?;
     std::fs::rename(&new, layout::SUPERVISOR_PID).with_context(|| format!("renaming {new}"))
+}
+
+/// Listens for requests; each waits for the supervisor's own thread.
+fn listen(sender: &Sender) -> Result<()> {
+    let sender = sender.clone();
+    control::serve(move |request| {
+        let (answer, answered) = mpsc::channel();
+        sender.send(News::Asked(request, answer));
+        answered
+            .recv_timeout(SERVICE_WITHIN)
+            .unwrap_or_else(|_| Answer { ok: false, text: "the supervisor is busy; try again".to_owned() })
+    })
+}
+
+/// Has systemd do something with a service, if systemd runs; what goes wrong is said in the log.
+pub fn systemctl(arguments: &[&str]) {
+    let mut command = Command::new("systemctl");
+    let result = child::run(command.arg("--no-block").args(arguments), SERVICE_WITHIN);
+    if !result.as_ref().is_ok_and(std::process::ExitStatus::success) {
+        log::warn!("{}: {result:?}", child::words(&command));
+    }
+}
+
+impl Supervisor {
+    fn keep_going(&mut self, receiver: &Receiver<News>) -> Result<()> {
+        loop {
+            self.wait()?;
+            let mut counter = [0; 8];
+            // Empty when something else woke it.
+            let _ = rustix::io::read(&self.sender.bell, &mut counter);
+            while let Ok(news) = receiver.try_recv() {
+                self.take(news);
+            }
+            if self.network.take(&mut self.keeping) {
+                self.ready.done(NETWORK);
+            }
+            let now = now_us();
+            if self.addresses_at.is_some_and(|at| at <= now) {
+                self.begin_addresses();
+            }
+            if self.known.pending.as_ref().is_some_and(|pending| pending.until_us <= now) {
+                log::warn!("the network was not confirmed: going back to the one before");
+                self.revert();
+            }
+            self.keeping.show(self.network.state());
+        }
+    }
+
+    fn wait(&self) -> Result<()> {
+        let pending = self.known.pending.as_ref().map(|pending| pending.until_us);
+        let next = [self.addresses_at, pending].into_iter().flatten().min();
+        let left = next.map(|at| Duration::from_micros(at.saturating_sub(now_us())));
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        let mut fds = vec![PollFd::new(&self.sender.bell, PollFlags::IN)];
+        if let Some(fd) = self.network.ready() {
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        }
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error).context("waiting for news"),
+        }
+    }
+
+    fn take(&mut self, news: News) {
+        match news {
+            News::Storage(found) => self.storage_is_up(*found),
+            News::Asked(request, answer) => {
+                let result = self.answer(&request);
+                let (ok, text) = match result {
+                    Ok(text) => (true, text),
+                    Err(error) => (false, format!("{error:#}")),
+                };
+                // Who asked may be gone.
+                let _ = answer.send(Answer { ok, text });
+            }
+            News::Identity(notice) => self.keeping.notice(notice),
+        }
+    }
+
+    /// The storage lane is through: the configuration is whole, and so the addresses can be begun.
+    fn storage_is_up(&mut self, found: storage_lane::Found) {
+        let network = found.loaded.config.network.clone();
+        self.network.known_leases(found.leases.clone());
+        if self.known.pending.is_none() && self.known.network.as_ref() != Some(&network) {
+            self.network.reconfigure(network.clone());
+            self.known.network = Some(network);
+        }
+        self.begin_addresses();
+        self.keeping.begin(found, &self.sender);
+        self.known.brought_up = true;
+        self.known.keep();
+        self.ready.done(STORAGE);
+    }
+
+    /// Started again after the lanes were through: only what this process itself has to do.
+    fn take_up_again(&mut self) {
+        let found = keeping::as_it_is();
+        self.network.known_leases(found.leases.clone());
+        self.keeping.begin(found, &self.sender);
+        self.ready.done(STORAGE);
+        log::info!("the supervisor was started again and goes on where the last one was");
+    }
+
+    fn begin_addresses(&mut self) {
+        if self.addresses_at.take().is_some() {
+            self.network.begin_addresses();
+        }
+    }
+
+    fn answer(&mut self, request: &Request) -> Result<String> {
+        match request {
+            Request::NetworkApply { revert_after } => self.apply(*revert_after),
+            Request::NetworkConfirm => {
+                if self.known.pending.take().is_none() {
+                    bail!("there is nothing to confirm: no network was applied, or the time was over and it went back");
+                }
+                self.known.keep();
+                Ok("the network stays as it is, and so it is at the next boot".to_owned())
+            }
+            Request::NetworkRevert => {
+                if self.known.pending.is_none() {
+                    bail!("there is nothing to go back to: no network was applied that is not confirmed");
+                }
+                self.revert();
+                Ok("the network goes back to the one before".to_owned())
+            }
+            Request::SrvStarted => {
+                let (found, problems) = storage_lane::identity(&keeping::storage());
+                let differs = self.known.network.as_ref() != Some(&found.loaded.config.network);
+                self.network.known_leases(found.leases.clone());
+                self.keeping.begin(found, &self.sender);
+                self.keeping.keep_leases(self.network.state());
+                let mut text = format!("what makes this host itself is kept in {}", layout::SRV_STATE);
+                for problem in problems {
+                    text.push_str("\nwarning: ");
+                    text.push_str(&problem);
+                }
+                if differs {
+                    text.push_str("\nits sino.toml has another network: \"sino network apply\" takes it");
+                }
+                Ok(text)
+            }
+            Request::SrvStopping => {
+                self.keeping.let_go();
+                Ok(format!("{} is let go of", layout::SRV))
+            }
+        }
+    }
+
+    fn apply(&mut self, revert_after: u32) -> Result<String> {
+        let loaded = storage_lane::load(keeping::is_mounted());
+        let network = loaded.config.network.clone();
+        let problems: Vec<String> = loaded.problems.iter().map(|problem| format!("\nwarning: {problem}")).collect();
+        let current = self.known.network.clone().unwrap_or_default();
+        if network == current {
+            return Ok(format!("the network is so already{}", problems.concat()));
+        }
+        let previous = self.known.pending.take().map_or(current, |pending| pending.previous);
+        let mut text = "applied".to_owned();
+        if revert_after > 0 {
+            let until_us = now_us() + u64::from(revert_after) * 1_000_000;
+            self.known.pending = Some(known::Pending { previous, until_us });
+            text = format!(
+                "applied; it goes back after {revert_after} s unless you say: sino network confirm{}",
+                problems.concat()
+            );
+        }
+        self.known.network = Some(network.clone());
+        self.known.keep();
+        self.keeping.config(loaded.config);
+        self.network.reconfigure(network);
+        Ok(text)
+    }
+
+    fn revert(&mut self) {
+        if let Some(pending) = self.known.pending.take() {
+            self.network.reconfigure(pending.previous.clone());
+            self.known.network = Some(pending.previous);
+            self.known.keep();
+        }
+    }
 }

@@ -33,6 +33,12 @@ impl Lane {
         result
     }
 
+    /// Something that was waited for since `since_us` ([`sino_boot::record::now_us`]) is there now.
+    pub fn reached(&mut self, name: &str, since_us: u64, detail: &str) {
+        self.stage.reached(name, since_us, detail);
+        self.keep();
+    }
+
     /// Says a warning and records it.
     pub fn warn(&mut self, warning: &str) {
         self.stage.warn(warning);

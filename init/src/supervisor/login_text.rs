@@ -71,6 +71,7 @@ pub fn storage_line(storage: &StorageState) -> String {
         State::Absent => {
             format!("No {} yet: \"sino disk prepare\" sets up a disk; nothing is kept until then.", storage.srv.device)
         }
+        State::Stopped => format!("{} was unmounted by \"srv stop\"; \"srv start\" mounts it.", layout::SRV),
         State::Failed => format!("{} IS NOT MOUNTED: see \"srv status\".", layout::SRV),
     }
 }
