@@ -36,7 +36,9 @@ fn main() -> ExitCode {
         trial("a_server_that_comes_late_is_found", late),
         trial("an_address_in_use_is_declined", conflict),
         trial("a_carrier_that_comes_back_has_the_lease_verified", carrier),
+        trial("a_bridge_gets_a_lease_through_its_port", bridge),
         trial("an_interface_that_is_not_there_is_named", nowhere),
+        trial("an_interface_that_goes_away_is_told_of_once", gone),
     ];
     // The trials share the names of the links.
     libtest_mimic::run(&Arguments { test_threads: Some(1), ..arguments }, trials).exit_code()
@@ -278,4 +280,29 @@ fn nowhere() -> Outcome {
         return Err("it opened".to_owned());
     };
     ensure(format!("{error:#}").contains("gone0"), || format!("{error:#}"))
+}
+
+/// As `xenbr0` does.
+fn bridge() -> Outcome {
+    let mut lab = Lab::new()?;
+    lab.serve(&[RANGE])?;
+    lab.put_below_a_bridge()?;
+    let (mut endpoint, lease) = acquire(&mut lab)?;
+    lab.set_address(&lease)?;
+    lab.ahead(Duration::from_secs(lease.renew_s.into()));
+    lab.bound(&mut endpoint, true).map(drop)
+}
+
+fn gone() -> Outcome {
+    let lab = &mut Lab::new()?;
+    let mut endpoint = lab.open(None)?;
+    lab.delete_link()?;
+    let mut said = vec![];
+    for _ in 0..100 {
+        said.extend(lab.turn(&mut endpoint));
+        lab.ahead(Duration::from_secs(1));
+    }
+    let errors = said.iter().filter(|event| format!("{event:?}").contains("sending a DHCP message on c0")).count();
+    same(&(errors, said.len()), &(1, 2))?;
+    ensure(!lab.readable(&endpoint)?, || "its socket wakes whoever polls it, for ever".to_owned())
 }

@@ -57,6 +57,12 @@ fn run(arguments: &[&str]) -> Result<(), String> {
     Err(format!("{}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
 }
 
+fn index(interface: &str) -> Result<u32, String> {
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None);
+    let index = socket.and_then(|socket| rustix::net::netdevice::name_to_index(&socket, interface));
+    index.map_err(|error| format!("{interface}: {error}"))
+}
+
 /// A network namespace that lives as long as the process in it.
 struct Namespace(Process);
 
@@ -103,6 +109,8 @@ pub(crate) struct Lab {
     namespace: Namespace,
     folder: TempDir,
     ahead: Duration,
+    /// The client's interface.
+    interface: &'static str,
     index: u32,
 }
 
@@ -112,6 +120,9 @@ impl Drop for Lab {
             self.print_log();
         }
         let _ = run(&["ip", "link", "delete", "c0"]);
+        if self.interface != "c0" {
+            let _ = run(&["ip", "link", "delete", self.interface]);
+        }
     }
 }
 
@@ -125,11 +136,18 @@ impl Lab {
         run(&["ip", "link", "set", "c0", "up"])?;
         namespace.run(&["ip", "address", "add", "10.9.0.1/24", "dev", "s0"])?;
         namespace.run(&["ip", "link", "set", "s0", "up"])?;
-        let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)
-            .map_err(|error| error.to_string())?;
-        let index = rustix::net::netdevice::name_to_index(&socket, "c0").map_err(|error| error.to_string())?;
+        let index = index("c0")?;
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-        Ok(Self { server: None, log: Arc::default(), others: vec![], namespace, folder, ahead: Duration::ZERO, index })
+        Ok(Self {
+            server: None,
+            log: Arc::default(),
+            others: vec![],
+            namespace,
+            folder,
+            ahead: Duration::ZERO,
+            interface: "c0",
+            index,
+        })
     }
 
     /// A host on the server's side of the link that has an address already; returns its MAC address.
@@ -238,9 +256,34 @@ impl Lab {
         }
     }
 
+    /// `c0` becomes the port of a bridge, which is the client's interface from now on.
+    pub(crate) fn put_below_a_bridge(&mut self) -> Result<(), String> {
+        let bridge =
+            ["ip", "link", "add", "br0", "address", "02:00:00:00:00:07", "type", "bridge", "forward_delay", "0"];
+        run(&bridge)?;
+        self.interface = "br0";
+        run(&["ip", "link", "set", "c0", "master", "br0"])?;
+        run(&["ip", "link", "set", "br0", "up"])?;
+        self.index = index("br0")?;
+        Ok(())
+    }
+
+    /// The interface is taken away.
+    pub(crate) fn delete_link(&self) -> Result<(), String> {
+        run(&["ip", "link", "delete", self.interface])
+    }
+
+    /// Whether a poll would return at once.
+    pub(crate) fn readable(&self, endpoint: &Endpoint) -> Result<bool, String> {
+        let fds = endpoint.fds();
+        let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+        let wait = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut polled, Some(&wait)).map(|ready| ready > 0).map_err(|error| error.to_string())
+    }
+
     /// What the network code does with a lease.
     pub(crate) fn set_address(&self, lease: &Lease) -> Result<(), String> {
-        run(&["ip", "address", "replace", &format!("{}/{}", lease.address, lease.prefix), "dev", "c0"])
+        run(&["ip", "address", "replace", &format!("{}/{}", lease.address, lease.prefix), "dev", self.interface])
     }
 
     pub(crate) fn now(&self) -> Duration {
@@ -253,11 +296,12 @@ impl Lab {
     }
 
     pub(crate) fn open(&self, previous: Option<Lease>) -> Result<Endpoint, String> {
-        Endpoint::open("c0", self.index, settings(previous), self.now()).map_err(|error| format!("{error:#}"))
+        Endpoint::open(self.interface, self.index, settings(previous), self.now()).map_err(|error| format!("{error:#}"))
     }
 
     pub(crate) fn resume(&self, lease: Lease) -> Result<Endpoint, String> {
-        Endpoint::resume("c0", self.index, settings(None), lease, self.now()).map_err(|error| format!("{error:#}"))
+        Endpoint::resume(self.interface, self.index, settings(None), lease, self.now())
+            .map_err(|error| format!("{error:#}"))
     }
 
     pub(crate) fn turn(&self, endpoint: &mut Endpoint) -> Vec<Event> {
@@ -268,7 +312,12 @@ impl Lab {
     pub(crate) fn until(&self, endpoint: &mut Endpoint, wanted: impl Fn(&Event) -> bool) -> Result<Vec<Event>, String> {
         let limit = Instant::now() + PATIENCE;
         let mut events = vec![];
+        let mut turns = 0;
         while Instant::now() < limit {
+            turns += 1;
+            if turns > 1000 {
+                return Err(format!("it spins in state {}; events {events:?}", endpoint.state()));
+            }
             let left = limit.saturating_duration_since(Instant::now());
             let wait = endpoint.deadline().map_or(left, |at| at.saturating_sub(self.now()).min(left));
             let fds = endpoint.fds();

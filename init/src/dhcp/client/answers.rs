@@ -105,6 +105,8 @@ impl Client {
                     self.bind(lease, true, actions);
                 }
             }
+            // Only its own server was asked, and no other has a say.
+            (State::Renewing { lease, .. }, MessageType::Nak) if server(reply) != Some(lease.server) => {}
             (
                 State::Rebooting { held: Some(lease), .. }
                 | State::Renewing { lease, .. }
