@@ -175,7 +175,7 @@ pub fn identity(storage: &StorageState) -> (Found, Vec<String>) {
         }
         if storage.srv.state == State::Mounted {
             let saved = identity::save(root, &store, &loaded.config, &Item::ALL, Occasion::Start);
-            problems.extend(saved.failed.into_iter().map(|failed| failed.to_string()));
+            problems.extend(saved.failed.into_iter().map(|(item, why)| format!("{item} is not kept: {why}")));
         }
     }
     if restored.needs_ssh_restart && Path::new(layout::HANDED_OVER).exists() {
