@@ -54,7 +54,9 @@ pub fn read(text: &str, layer: Layer, file: &str, flag: bool) -> Reading {
         let parser = parser.spawn_scoped(scope, || parse(text, layer, &file, flag)).ok()?;
         parser.join().ok()
     });
-    reading.unwrap_or_else(|| failed(&file, "cannot be parsed: no thread could be started for it"))
+    reading.unwrap_or_else(|| {
+        failed(&file, "cannot be parsed: there was no thread for it, or this is a defect of SINO's own")
+    })
 }
 
 /// A layer that gives nothing but a problem with it as a whole.
