@@ -1,30 +1,77 @@
 //! The `sino` command: what an administrator asks and tells SINO.
 
-use crate::overlay_use::OverlayUse;
-use crate::status;
+pub mod log;
+pub mod network;
+
+use crate::config::command::ConfigAction;
+use crate::identity::{Store, command::StateCommand};
+use crate::storage::Host;
+use crate::storage::command::{DiskAction, SrvAction};
+use crate::supervisor::control::{self, Request};
+use crate::supervisor::storage_lane;
+use crate::timeline::TimelineArguments;
+use crate::{config, identity, manual, network as engine, status, storage, timeline};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use sino_boot::layout;
-use sino_boot::record::BootRecord;
+use network::NetworkAction;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Asks and controls this SINO host.
 #[derive(Parser)]
 #[command(name = "sino", version)]
-struct Arguments {
+pub struct Arguments {
     #[command(subcommand)]
     command: Action,
 }
 
 #[derive(Subcommand)]
 enum Action {
-    /// Shows which build runs, from where, the network, storage, memory and what needs attention.
+    /// Shows the host on one screen: version, medium and whether the stick may be removed, network, storage, memory, warnings.
     Status {
         /// Print it as JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Shows what SINO has said in this boot.
+    Log {
+        /// Go on showing what comes.
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Shows the configuration with the origin of each key, or looks for mistakes in a file.
+    Config {
+        #[command(subcommand)]
+        action: ConfigAction,
+    },
+    /// Shows the network, or changes it: a change goes back by itself unless it is confirmed.
+    Network {
+        #[command(subcommand)]
+        action: NetworkAction,
+    },
+    /// Mounts and unmounts /srv, and shows how it is. Also called as "srv".
+    Srv {
+        #[command(subcommand)]
+        action: SrvAction,
+    },
+    /// Sets up a disk for a new host.
+    Disk {
+        #[command(subcommand)]
+        action: DiskAction,
+    },
+    /// Shows what is kept of this host on /srv, and forgets it.
+    State {
+        #[command(subcommand)]
+        action: StateCommand,
+    },
+    /// Shows where the time of this boot went.
+    Timeline(TimelineArguments),
+    /// Writes manual pages, shell completions and the example configuration; the image's builder calls it.
+    #[command(hide = true)]
+    Manual {
+        /// The folder, which becomes a root's.
+        folder: PathBuf,
     },
 }
 
@@ -46,24 +93,42 @@ pub fn main(name: &str, arguments: &[OsString]) -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let settings = || storage_lane::load(true).config.storage;
     match &arguments.command {
-        Action::Status { json } => {
-            let record = BootRecord::load(Path::new(layout::BOOT_RECORD))?;
-            let overlay = OverlayUse::now();
-            if *json {
-                let mut value = serde_json::to_value(&record)?;
-                if let Some(fields) = value.as_object_mut() {
-                    fields.insert("overlay".to_owned(), serde_json::json!(overlay.ok()));
-                }
-                println!("{}", serde_json::to_string_pretty(&value)?);
-            } else {
-                print!("{}", status::render(&record));
-                match overlay {
-                    Ok(overlay) => print!("{}", overlay.render()),
-                    Err(error) => println!("\nchanges to the root: not known: {error:#}"),
-                }
+        Action::Status { json } => status::run(*json)?,
+        Action::Log { follow } => return log::run(*follow),
+        Action::Config { action } => {
+            let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+            let (table, warnings) = engine::flags::from_command_line(&command_line);
+            for warning in warnings {
+                eprintln!("kernel flags: {warning}");
             }
+            let extra = table.map(|table| (table, "ip= or sino.net=".to_owned())).into_iter().collect();
+            return config::command::run(action, Path::new("/"), &command_line, extra);
         }
+        Action::Network { action } => return network::run(action),
+        Action::Srv { action } => {
+            if *action == SrvAction::Stop {
+                // Without a supervisor nobody but processes holds it.
+                let _ = control::ask(&Request::SrvStopping);
+            }
+            let result = storage::command::srv(Host::this(), &settings(), action, &started);
+            if *action == SrvAction::Stop && result.is_err() {
+                // It is still there, so it is kept up to date again.
+                let _ = control::ask(&Request::SrvStarted);
+            }
+            return result;
+        }
+        Action::Disk { action } => return storage::command::disk(Host::this(), &settings(), action, &started),
+        Action::State { action } => identity::command::run(action, Path::new("/"), &Store::on_host())?,
+        Action::Timeline(arguments) => timeline::run(*arguments)?,
+        Action::Manual { folder } => manual::write(folder)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// `/srv` is mounted: the supervisor takes over.
+fn started() -> Result<()> {
+    println!("{}", control::ask(&Request::SrvStarted)?);
+    Ok(())
 }

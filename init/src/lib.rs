@@ -11,6 +11,7 @@ pub mod command;
 pub mod config;
 pub mod dhcp;
 pub mod identity;
+pub mod manual;
 pub mod netlink;
 pub mod network;
 pub mod overlay_use;
