@@ -5,6 +5,7 @@
 mod apply;
 mod difference;
 pub mod engine;
+pub mod flags;
 pub mod plan;
 pub mod ports;
 pub mod resolv;
