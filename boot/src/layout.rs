@@ -79,5 +79,7 @@ pub const EFI_LABEL: &str = "SINO-EFI";
 pub const BUILD_ID_FILE: &str = "sino/build-id";
 /// Stage two inside the root image: what stage one executes unless `sino.init=` says otherwise.
 pub const STAGE_TWO: &str = "/sbin/sino-init";
+/// The `sino` command inside the root image, without a slash in front; stage two is another name of it.
+pub const COMMAND: &str = "usr/sbin/sino";
 /// The init that stage two hands over to.
 pub const USERLAND_INIT: &str = "/sbin/init";

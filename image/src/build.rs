@@ -198,7 +198,7 @@ fn root_image(config: &Config, plan: &BuildPlan, tree: &Tree, epoch: u64, progre
         verity::append(&path)?;
         return Ok(path);
     }
-    let programs = [Program { source: program(&plan.binaries, "sino")?, target: "usr/sbin/sino" }];
+    let programs = [Program { source: program(&plan.binaries, "sino")?, target: layout::COMMAND }];
     let tree_id = tree.id.get(..12).unwrap_or(&tree.id);
     let facts = format!("VERSION={VERSION}\nSUITE={}\nTREE={tree_id}\n", config.suite);
     let mut key = Key::new("root", ROOT_FORMAT)

@@ -92,6 +92,10 @@ pub fn make(tree: &Path, root: &Path, config: &Config, programs: &[Program], fac
     }
     for program in programs {
         install(root, program)?;
+        if program.target == layout::COMMAND {
+            // Its pages, completions and example, which it makes itself.
+            command::run(Command::new(&program.source).arg("manual").arg(root)).context("writing sino's manual")?;
+        }
     }
     set_time_zone(root, &config.system.timezone)?;
     command::run(Command::new("chroot").arg(root).args(["locale-gen"]).env("LC_ALL", "C"))

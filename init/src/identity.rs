@@ -18,6 +18,8 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod watch;
+#[cfg(test)]
+mod watch_tests;
 
 pub use items::{Item, is_hostname, is_layout, is_zone_name};
 pub use store::{NotMounted, Store};

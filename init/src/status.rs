@@ -1,12 +1,112 @@
-//! `sino status`: the record of this boot for people.
+//! `sino status`: the host on one screen.
 
-use sino_boot::issue;
+use crate::command::network;
+use crate::network::state as network_state;
+use crate::overlay_use::OverlayUse;
+use crate::storage::Host;
+use crate::storage::srv_command::Now;
+use crate::storage::state::StorageState;
+use crate::supervisor::login_text;
+use anyhow::{Context, Result};
 use sino_boot::record::{BootRecord, Outcome};
+use sino_boot::{issue, layout};
 use std::fmt::Write as _;
+use std::path::Path;
 
-/// The record as text.
+/// Prints it.
+///
+/// # Errors
+/// There is no record of this boot.
+pub fn run(json: bool) -> Result<()> {
+    let record = BootRecord::load(Path::new(layout::BOOT_RECORD))?;
+    let overlay = OverlayUse::now();
+    let network = network_state::read(Path::new(layout::NETWORK_STATE)).ok().flatten();
+    let storage = StorageState::load(Host::this()).unwrap_or_default();
+    if json {
+        let mut value = serde_json::to_value(&record).context("writing JSON")?;
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("overlay".to_owned(), serde_json::json!(overlay.ok()));
+            fields.insert("network".to_owned(), serde_json::json!(network));
+            fields.insert("storage".to_owned(), serde_json::json!(storage));
+            fields.insert("memory".to_owned(), serde_json::json!(memory(&meminfo())));
+        }
+        println!("{}", serde_json::to_string_pretty(&value).context("writing JSON")?);
+        return Ok(());
+    }
+    print!("{}", head(&record));
+    println!("\nnetwork");
+    match &network {
+        Some(network) => indent(&network::render(network)),
+        None => println!("  not known: the supervisor has not begun; systemctl status sino"),
+    }
+    println!("\nstorage");
+    indent(&storage_text(&storage));
+    println!("\nmemory of this domain");
+    let (total, available, swap) = memory(&meminfo());
+    println!("  {} of {} MiB available, {} MiB of swap", available >> 10, total >> 10, swap >> 10);
+    match overlay {
+        Ok(overlay) => print!("{}", overlay.render()),
+        Err(error) => println!("\nchanges to the root: not known: {error:#}"),
+    }
+    print!("{}", warnings(&record));
+    println!("\nsteps of the boot, and how long each took: sino timeline");
+    Ok(())
+}
+
+fn indent(text: &str) {
+    for line in text.lines() {
+        println!("  {line}");
+    }
+}
+
+fn meminfo() -> String {
+    std::fs::read_to_string("/proc/meminfo").unwrap_or_default()
+}
+
+/// KiB in all, available, and of swap. Source: proc(5), `/proc/meminfo`.
+fn memory(text: &str) -> (u64, u64, u64) {
+    let number = |name: &str| -> u64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok()).unwrap_or_default()
+    };
+    (number("MemTotal:"), number("MemAvailable:"), number("SwapTotal:"))
+}
+
+fn storage_text(storage: &StorageState) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = match &storage.group.uuid {
+        Some(_) => {
+            let active = storage.group.volumes.iter().filter(|volume| volume.active).count();
+            writeln!(
+                text,
+                "{} on {}: {active} of {} volumes active, {} GiB free",
+                storage.group.name,
+                storage.group.disks.join(", "),
+                storage.group.volumes.len(),
+                storage.group.free >> 30
+            )
+        }
+        None => writeln!(text, "no volume group {}", storage.group.name),
+    };
+    let _ = writeln!(text, "{}", login_text::storage_line(storage));
+    if let Ok(now) = Now::look(Host::this())
+        && now.mounted
+    {
+        let _ = writeln!(text, "{} of {} MiB used", now.used >> 20, now.size >> 20);
+    }
+    for swap in &storage.swaps {
+        let _ = writeln!(text, "swap on {}", swap.device);
+    }
+    for problem in storage.problems() {
+        let _ = writeln!(text, "warning: {problem}");
+    }
+    text
+}
+
+/// Which build runs, and from where.
 #[must_use]
-pub fn render(record: &BootRecord) -> String {
+pub fn head(record: &BootRecord) -> String {
     let mut text = format!("SINO {}, build {}, kernel {}\n", record.version, record.build_id, record.kernel_release);
     // Writing to a String cannot fail.
     let _ = match &record.medium {
@@ -19,25 +119,21 @@ pub fn render(record: &BootRecord) -> String {
         }
         None => writeln!(text, "the medium is not known: stage one left no record"),
     };
-    let mut stage = "";
-    for step in &record.steps {
-        if step.stage != stage {
-            let _ = writeln!(text, "\n{}", step.stage);
-            stage = &step.stage;
-        }
-        let mark = match step.outcome {
-            Outcome::Done => "done",
-            Outcome::NotRequested => "-",
-            Outcome::Failed => "FAILED",
-        };
-        let start = step.start_us as f64 / 1e6;
-        let duration = step.duration_us as f64 / 1e6;
-        let _ = writeln!(text, "  {start:>8.3} s  {duration:>7.3} s  {:<14} {mark:<7} {}", step.step, step.detail);
+    if let Some(failed) = record.steps.iter().find(|step| step.outcome == Outcome::Failed) {
+        let _ = writeln!(text, "FAILED in this boot: {} {}: {}", failed.stage, failed.step, failed.detail);
     }
+    text
+}
+
+/// The warnings of this boot.
+#[must_use]
+pub fn warnings(record: &BootRecord) -> String {
+    let mut text = String::new();
     if !record.warnings.is_empty() {
-        text.push_str("\nwarnings\n");
+        text.push_str("\nwarnings of this boot\n");
     }
     for warning in &record.warnings {
+        // Writing to a String cannot fail.
         let _ = writeln!(text, "  {warning}");
     }
     text
@@ -49,13 +145,20 @@ mod tests {
     use sino_boot::record::{Medium, StepRecord};
 
     #[test]
+    fn memory_is_read_from_the_kernels_table() {
+        let text = "MemTotal:        1000 kB\nMemFree: 1 kB\nMemAvailable:     600 kB\nSwapTotal:           0 kB\n";
+        assert_eq!(memory(text), (1000, 600, 0));
+        assert_eq!(memory(""), (0, 0, 0));
+    }
+
+    #[test]
     fn what_an_administrator_asks_first_is_on_it() {
         let step = StepRecord {
             stage: "stage-one".into(),
             step: "find-medium".into(),
             start_us: 1_500_000,
             duration_us: 250_000,
-            outcome: Outcome::Done,
+            outcome: Outcome::Failed,
             detail: "usb 1-2 sdb".into(),
         };
         let medium =
@@ -64,11 +167,13 @@ mod tests {
             BootRecord { version: "0.1.0".into(), build_id: "b1".into(), steps: vec![step], ..BootRecord::default() };
         record.medium = Some(medium);
         record.warnings.push("flag sino.x is not known".into());
-        let text = render(&record);
-        for part in ["SINO 0.1.0, build b1", "may be removed", "1.500 s", "find-medium", "flag sino.x"] {
+        let text = head(&record) + &warnings(&record);
+        for part in
+            ["SINO 0.1.0, build b1", "may be removed", "FAILED in this boot: stage-one find-medium", "flag sino.x"]
+        {
             assert!(text.contains(part), "{part}: {text}");
         }
         record.medium.as_mut().unwrap().may_be_removed = false;
-        assert!(render(&record).contains("DO NOT REMOVE"));
+        assert!(head(&record).contains("DO NOT REMOVE"));
     }
 }

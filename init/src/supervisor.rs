@@ -248,7 +248,7 @@ impl Supervisor {
 
     fn answer(&mut self, request: &Request) -> Result<String> {
         match request {
-            Request::NetworkApply { revert_after } => self.apply(*revert_after),
+            Request::NetworkApply { revert_after } => Ok(self.apply(*revert_after)),
             Request::NetworkConfirm => {
                 if self.known.pending.take().is_none() {
                     bail!("there is nothing to confirm: no network was applied, or the time was over and it went back");
@@ -286,13 +286,13 @@ impl Supervisor {
         }
     }
 
-    fn apply(&mut self, revert_after: u32) -> Result<String> {
+    fn apply(&mut self, revert_after: u32) -> String {
         let loaded = storage_lane::load(keeping::is_mounted());
         let network = loaded.config.network.clone();
         let problems: Vec<String> = loaded.problems.iter().map(|problem| format!("\nwarning: {problem}")).collect();
         let current = self.known.network.clone().unwrap_or_default();
         if network == current {
-            return Ok(format!("the network is so already{}", problems.concat()));
+            return format!("the network is so already{}", problems.concat());
         }
         let previous = self.known.pending.take().map_or(current, |pending| pending.previous);
         let mut text = "applied".to_owned();
@@ -308,7 +308,7 @@ impl Supervisor {
         self.known.keep();
         self.keeping.config(loaded.config);
         self.network.reconfigure(network);
-        Ok(text)
+        text
     }
 
     fn revert(&mut self) {

@@ -1,6 +1,6 @@
 //! The network engine against the real kernel, each trial in a network namespace of its own.
 //!
-//! Needs root, `ip` (iproute2) and `unshare` and `nsenter` (util-linux); what is missing fails with its remedy. Veth links
+//! Needs root, `ip` (iproute2), `unshare` and `nsenter` (util-linux) and dnsmasq; what is missing fails with its remedy. Veth links
 //! stand for network cards; their other ends are in a second namespace, which is the switch.
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -41,6 +41,8 @@ fn main() -> ExitCode {
         trial("announcements_count_only_where_they_are_asked_for", announcements),
         trial("guests_interfaces_are_left_alone", guests),
         trial("an_unmanaged_network_is_not_touched", unmanaged),
+        trial("a_lease_gives_address_route_and_name_servers", lease),
+        trial("a_lease_outlives_the_supervisor", lease_taken_over),
     ];
     // One after the other on this thread: each trial leaves the namespace of the one before it.
     libtest_mimic::run(&Arguments { test_threads: Some(1), ..arguments }, trials).exit_code()
@@ -56,12 +58,14 @@ struct Net {
     folder: tempfile::TempDir,
     switch: Child,
     kernel: Connection,
+    server: Option<Child>,
     engine: Option<EngineControl>,
     reports: Vec<Report>,
 }
 
 impl Drop for Net {
     fn drop(&mut self) {
+        self.stop_server();
         let _ = self.switch.kill();
         let _ = self.switch.wait();
     }
@@ -89,7 +93,7 @@ impl Net {
         std::io::Read::read_exact(switch.stdout.as_mut().ok_or("no output")?, &mut ready)?;
         let folder = tempfile::tempdir()?;
         fs::create_dir(folder.path().join("udev"))?;
-        Ok(Self { sysfs, folder, switch, kernel: Connection::open()?, engine: None, reports: Vec::new() })
+        Ok(Self { sysfs, folder, switch, kernel: Connection::open()?, server: None, engine: None, reports: Vec::new() })
     }
 
     fn settings(&self, config: &str) -> EngineSettings {
@@ -215,6 +219,43 @@ impl Net {
     fn at_switch(&self, arguments: &[&str]) -> Outcome {
         let net = format!("--net=/proc/{}/ns/net", self.switch.id());
         run(Command::new("nsenter").arg(net).args(arguments), "util-linux")
+    }
+
+    /// Starts a DHCP server at the switch's end of a card's cable.
+    fn serve(&mut self, card: &str, lease_s: u32) -> Outcome {
+        self.at_switch(&["ip", "address", "add", "192.0.2.1/24", "dev", &format!("p-{card}")])?;
+        let file = |name: &str| self.folder.path().join(name).display().to_string();
+        let net = format!("--net=/proc/{}/ns/net", self.switch.id());
+        let server = Command::new("nsenter")
+            .args([&net, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--bind-interfaces"])
+            .args(["--user=root", "--dhcp-authoritative", "--no-ping", "--leasefile-ro"])
+            .arg(format!("--interface=p-{card}"))
+            .arg(format!("--pid-file={}", file("dnsmasq.pid")))
+            .arg(format!("--log-facility={}", file("dnsmasq.log")))
+            .arg(format!("--dhcp-range=192.0.2.100,192.0.2.200,255.255.255.0,{lease_s}"))
+            .args(["--dhcp-option=6,192.0.2.53", "--dhcp-option=15,lan.example", "--dhcp-option=26,1400"])
+            .arg("--dhcp-option=121,0.0.0.0/0,192.0.2.1,10.0.0.0/8,192.0.2.2,203.0.113.0/24,198.51.100.1")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("nsenter: {error}; install it: apt-get install util-linux"))?;
+        let server = self.server.insert(server);
+        let end = Instant::now() + LIMIT;
+        let log = self.folder.path().join("dnsmasq.log");
+        while !fs::read_to_string(&log).is_ok_and(|text| text.contains("DHCP, IP range")) {
+            if server.try_wait()?.is_some() || Instant::now() > end {
+                return Err("dnsmasq does not start; install it: apt-get install dnsmasq-base".into());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn stop_server(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
     }
 
     fn link(&mut self, name: &str) -> Result<Link, Failed> {
@@ -532,4 +573,54 @@ fn unmanaged(net: &mut Net) -> Outcome {
     let said =
         net.reports.iter().filter(|report| matches!(report, Report::Say { text, .. } if text.contains("managed")));
     equal("said", &said.count(), &1)
+}
+
+fn lease(net: &mut Net) -> Outcome {
+    net.card("eth0", true)?;
+    net.serve("eth0", 600)?;
+    // Nothing is asked before the configuration is complete.
+    let settings = net.settings("");
+    net.engine = Some(Engine::start(settings)?);
+    net.until("the port", |report| matches!(report, Report::PortChosen { .. }))?;
+    net.synchronise()?;
+    equal("resolv.conf", &net.folder.path().join("resolv.conf").exists(), &false)?;
+    net.order(Order::BeginAddresses)?;
+    net.until("the lease", |report| matches!(report, Report::Addressed { .. }))?;
+    net.synchronise()?;
+    let index = net.link("xenbr0")?.index;
+    let addresses = net.kernel.addresses()?;
+    let mut leased = addresses.iter().filter(|address| address.index == index && address.address.is_ipv4());
+    let address = leased.next().ok_or("no address")?;
+    let valid = address.valid_s.is_some_and(|seconds| (590..=600).contains(&seconds));
+    equal("prefix and lifetime", &(address.prefix, valid), &(24, true))?;
+    let routes = ["0.0.0.0/0 via 192.0.2.1", "10.0.0.0/8 via 192.0.2.2", "203.0.113.0/24 via 198.51.100.1"];
+    equal("routes", &net.routes()?, &routes.map(str::to_owned).to_vec())?;
+    equal("MTU", &(net.link("xenbr0")?.mtu, net.link("eth0")?.mtu), &(1400, 1500))?;
+    let text = fs::read_to_string(net.folder.path().join("resolv.conf"))?;
+    equal("resolv.conf", &text.lines().skip(1).collect(), &vec!["nameserver 192.0.2.53", "search lan.example"])?;
+    let state = state::read(&net.folder.path().join("network.json"))?.ok_or("no state")?;
+    let bridge = &state.bridges["xenbr0"];
+    equal("origin", &bridge.addresses.first().map(|address| address.origin), &Some(Origin::Dhcp))?;
+    equal("lease and state", &(bridge.lease.is_some(), bridge.dhcp.as_deref()), &(true, Some("bound")))?;
+    // A fixed address instead of the lease takes all of that away.
+    net.reconfigure("[bridge.xenbr0]\naddresses = [\"192.0.2.5/24\"]\n")?;
+    equal("addresses", &net.addresses("xenbr0")?, &vec!["192.0.2.5/24".to_owned()])?;
+    equal("routes", &net.routes()?, &Vec::new())?;
+    equal("MTU", &net.link("xenbr0")?.mtu, &1500)
+}
+
+fn lease_taken_over(net: &mut Net) -> Outcome {
+    net.card("eth0", true)?;
+    net.serve("eth0", 600)?;
+    net.start("")?;
+    net.until("the lease", |report| matches!(report, Report::Addressed { .. }))?;
+    settle(net)?;
+    let before = fs::read_to_string(net.folder.path().join("network.json"))?;
+    net.stop()?;
+    // There is no server to be asked, and none is needed.
+    net.stop_server();
+    silent(net, |net| net.start(""))?;
+    equal("network.json", &fs::read_to_string(net.folder.path().join("network.json"))?, &before)?;
+    net.reconfigure("[bridge.xenbr0]\naddresses = []\n")?;
+    equal("addresses", &net.addresses("xenbr0")?, &Vec::new())
 }

@@ -73,7 +73,8 @@ fn wait(limit: Duration) -> Result<()> {
     inotify::add_watch(&watch, layout::RUN, inotify::WatchFlags::MOVED_TO).context("watching /run/sino")?;
     loop {
         let state = state::read(Path::new(layout::NETWORK_STATE)).unwrap_or_default().unwrap_or_default();
-        let is_up = |bridge: &state::BridgeState| bridge.addresses.iter().any(|address| address.origin != Origin::Other);
+        let is_up =
+            |bridge: &state::BridgeState| bridge.addresses.iter().any(|address| address.origin != Origin::Other);
         // Not ours to wait for, or there.
         if state.format != 0 && (!state.managed || state.bridges.values().any(is_up)) {
             return Ok(());
@@ -103,7 +104,12 @@ pub fn render(state: &NetworkState) -> String {
     for (name, bridge) in &state.bridges {
         let carrier = if bridge.carrier { "carrier" } else { "no carrier" };
         let mac = bridge.mac.as_deref().unwrap_or("-");
-        let _ = writeln!(text, "{name}: {}, {carrier}, MAC {mac}, MTU {}", if bridge.up { "up" } else { "down" }, bridge.mtu);
+        let _ = writeln!(
+            text,
+            "{name}: {}, {carrier}, MAC {mac}, MTU {}",
+            if bridge.up { "up" } else { "down" },
+            bridge.mtu
+        );
         for port in &bridge.ports {
             let how = if port.automatic { ", chosen by its carrier" } else { "" };
             let carrier = if port.carrier { "carrier" } else { "no carrier" };
@@ -123,9 +129,10 @@ pub fn render(state: &NetworkState) -> String {
             let _ = writeln!(text, "  gateway  {gateway}");
         }
         if let Some(dhcp) = &bridge.dhcp {
-            let lease = bridge.lease.as_ref().map_or_else(String::new, |lease| {
-                format!(", lease of {} s from {}", lease.lease_s, lease.server)
-            });
+            let lease = bridge
+                .lease
+                .as_ref()
+                .map_or_else(String::new, |lease| format!(", lease of {} s from {}", lease.lease_s, lease.server));
             let _ = writeln!(text, "  DHCP     {dhcp}{lease}");
         }
     }

@@ -127,6 +127,8 @@ pub struct Client {
     listening: bool,
     /// What was said last; it is not repeated.
     said: String,
+    /// Answers to the last question that were told to be of no use.
+    complaints: u32,
 }
 
 impl Client {
@@ -162,6 +164,7 @@ impl Client {
             carrier: None,
             listening: false,
             said: String::new(),
+            complaints: 0,
         }
     }
 

@@ -100,7 +100,7 @@ pub struct Reply {
     pub mac: [u8; 6],
     /// The address that is offered or confirmed.
     pub address: Ipv4Addr,
-    /// What could be read of [`ASKED`], the server and its message for people.
+    /// What could be read of what was asked for, and the server's message for people.
     pub options: DhcpOptions,
 }
 

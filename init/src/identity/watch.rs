@@ -36,6 +36,8 @@ const FOLDERS: [(&str, &[&str]); 5] = [
 /// What [`watch`] has to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
+    /// From now on every change is noticed.
+    Watching,
     /// These items were kept.
     Kept(Vec<Item>),
     /// Something could not be kept; it is tried again. Said once for each reason.
@@ -58,6 +60,7 @@ pub fn watch(
     say: &mut dyn FnMut(Notice),
 ) -> Result<()> {
     let mut watcher = Watcher::new(root, store, config)?;
+    say(Notice::Watching);
     let mounts = rustix::fs::open("/proc/self/mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .context("opening /proc/self/mountinfo")?;
     loop {
@@ -86,7 +89,7 @@ pub fn watch(
     }
 }
 
-struct Watcher<'a> {
+pub(super) struct Watcher<'a> {
     root: &'a Path,
     store: &'a Store,
     config: &'a Config,
@@ -105,7 +108,7 @@ struct Watcher<'a> {
 }
 
 impl<'a> Watcher<'a> {
-    fn new(root: &'a Path, store: &'a Store, config: &'a Config) -> Result<Self> {
+    pub(super) fn new(root: &'a Path, store: &'a Store, config: &'a Config) -> Result<Self> {
         let device = store.device().context("watching for what is to be kept")?;
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).context("asking for inotify")?;
         let mut new = Self {
@@ -158,7 +161,7 @@ impl<'a> Watcher<'a> {
     }
 
     /// Takes the events that are there; says whether one of them may be about an item.
-    fn drain(&mut self) -> Result<bool> {
+    pub(super) fn drain(&mut self) -> Result<bool> {
         let mut buffer = [MaybeUninit::uninit(); 16 << 10];
         let mut reader = Reader::new(&self.inotify, &mut buffer);
         let mut of_interest = false;
@@ -198,7 +201,7 @@ impl<'a> Watcher<'a> {
     }
 
     /// Compares every item with what it was, and keeps what differs.
-    fn look(&mut self, say: &mut dyn FnMut(Notice)) -> Result<()> {
+    pub(super) fn look(&mut self, say: &mut dyn FnMut(Notice)) -> Result<()> {
         self.due = None;
         self.add_watches()?;
         let system = System::open(self.root)?;

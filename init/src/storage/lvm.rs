@@ -60,6 +60,14 @@ impl Group {
 /// # Errors
 /// LVM's program is missing, hangs, or says nothing that can be understood.
 pub fn activate(host: Host<'_>, settings: &schema::Storage) -> Result<Done<Group>, Fault> {
+    attempt(host, settings).map(|(group, detail)| done(group, detail))
+}
+
+/// As [`activate`], with the words for the console beside the group.
+///
+/// # Errors
+/// As [`activate`].
+pub fn attempt(host: Host<'_>, settings: &schema::Storage) -> Result<(Group, String), Fault> {
     let mut group = Group { name: settings.group.clone(), ..Group::default() };
     match lvm_config::keep_to(host, &settings.group) {
         Ok(problem) => group.problems.extend(problem),
@@ -74,7 +82,7 @@ pub fn activate(host: Host<'_>, settings: &schema::Storage) -> Result<Done<Group
             Some(problem) => format!("not used: {}", problem.what),
             None => format!("no volume group {}; sino disk prepare makes one on an empty disk", group.name),
         };
-        return Ok(done(group, detail));
+        return Ok((group, detail));
     };
     group.uuid = Some(found.uuid.clone());
     (group.size, group.free) = (found.size, found.free);
@@ -96,7 +104,7 @@ pub fn activate(host: Host<'_>, settings: &schema::Storage) -> Result<Done<Group
     if let Some(problem) = group.problems.first() {
         detail = format!("{detail}; {}", problem.what);
     }
-    Ok(done(group, detail))
+    Ok((group, detail))
 }
 
 /// LVM's selection of one group, whatever its name.
@@ -164,8 +172,8 @@ fn choose(host: Host<'_>, group: &mut Group, found: Vec<Found>) -> Option<Found>
         group.problems.push(Problem::new(
             format!("the volume group {name} belongs to the system \"{}\"", found.system),
             format!(
-                "if this host takes it over: vgchange --yes --config 'local/extra_system_ids=[\"{}\"]' --systemid '' \
-                 {name}; then: srv start",
+                "if this host takes it over: vgchange --yes --config 'global/system_id_source=\"lvmlocal\" \
+                 local/system_id=\"{}\"' --systemid '' {name}; then: srv start",
                 found.system
             ),
         ));

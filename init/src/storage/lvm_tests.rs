@@ -16,22 +16,8 @@ fn activated(report: &str, warnings: &str, vgchange: (i32, &str), nodes: &[&str]
         file(root.path(), &format!("dev/{node}"), "");
     }
     let settings = schema::Storage::default();
-    let group = take(activate(Host::new(&fake, root.path().to_str().unwrap()), &settings).unwrap());
+    let group = attempt(Host::new(&fake, root.path().to_str().unwrap()), &settings).unwrap().0;
     (group, fake)
-}
-
-/// The value of a step.
-fn take<T>(step: Done<T>) -> T {
-    let mut value = None;
-    let mut stage =
-        sino_boot::stage::Stage::new("test", 1, sino_boot::record::BootRecord::default(), Box::new(|_, _| ()));
-    let _ = stage.step("test", |_| {
-        value = Some(step);
-        Ok(done((), ""))
-    });
-    let mut stage =
-        sino_boot::stage::Stage::new("test", 1, sino_boot::record::BootRecord::default(), Box::new(|_, _| ()));
-    stage.step("test", |_| Ok(value.take().unwrap())).unwrap()
 }
 
 fn only(group: &Group) -> &Problem {
@@ -95,7 +81,7 @@ fn of_two_groups_of_one_name_the_one_on_built_in_disks_is_taken() {
     let root = root();
     file(root.path(), "sys/class/block/loop5/removable", "1\n");
     let host = Host::new(&fake, root.path().to_str().unwrap());
-    let group = take(activate(host, &schema::Storage::default()).unwrap());
+    let group = attempt(host, &schema::Storage::default()).unwrap().0;
     assert_eq!(group.uuid.as_deref(), Some("FmXyA8-3Dd3-pvcR-vyrL-teYy-NWma-n21t25"));
     assert!(fake.executed("--select vg_uuid=FmXyA8-3Dd3-pvcR-vyrL-teYy-NWma-n21t25"));
     assert!(group.problems[0].what.contains("not yi2Tl4-"), "{:?}", group.problems);

@@ -6,7 +6,7 @@
 use super::lvm::Group;
 use super::mounts::{self, Mount};
 use super::tools::{Call, SHORT};
-use super::{Host, Problem, ext, fault};
+use super::{Host, Problem, disk, ext, fault};
 use crate::config::schema;
 use anyhow::{Result, bail};
 use rustix::fs::statvfs;
@@ -221,6 +221,13 @@ fn nothing(path: &str, device: &Path) -> Problem {
 }
 
 fn mount_ext(host: Host<'_>, settings: &schema::Storage, mut srv: Srv, device: &Path, progress: &dyn Fn(&str)) -> Srv {
+    if disk::attribute(host, &disk::kernel_name(host, &srv.device), "ro") == "1" {
+        srv.problems.push(Problem::new(
+            format!("the device is read-only, and so is /srv: {}", srv.device),
+            format!("lvs shows whether the volume is (lvchange -pw {}), dmesg whether the disk is", srv.device),
+        ));
+        return mount_first(host, srv, device, &[(true, &[]), (true, &["noload"])]);
+    }
     if settings.check {
         match ext::check(host, device, progress) {
             Ok(ext::Checked::Sound(note)) => srv.note = note,

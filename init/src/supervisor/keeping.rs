@@ -92,6 +92,7 @@ impl Keeping {
     /// The watch has something to say.
     pub fn notice(&mut self, notice: Notice) {
         match notice {
+            Notice::Watching => {}
             Notice::Kept(items) => {
                 let names: Vec<&str> = items.iter().map(|item| item.name()).collect();
                 log::info!("kept on {}: {}", layout::SRV_STATE, names.join(", "));

@@ -13,6 +13,8 @@ use std::time::Duration;
 const PAUSE_AFTER_CONFLICT: Duration = Duration::from_secs(10);
 /// The longest pause before a server that takes its offers back is asked again.
 const LONGEST_PAUSE: u64 = 64;
+/// Answers of no use that are told of for each question: whoever hears the question can send thousands.
+const MOST_COMPLAINTS: u32 = 4;
 
 impl Client {
     /// Takes an IPv4 packet from the interface. Whatever does not answer the client's last question is passed over.
@@ -138,6 +140,10 @@ impl Client {
         });
         lease
             .map_err(|why| {
+                if self.complaints == MOST_COMPLAINTS {
+                    return;
+                }
+                self.complaints = self.complaints.saturating_add(1);
                 let from = server(reply).map_or_else(|| "a DHCP server".to_owned(), |server| server.to_string());
                 self.say(actions, true, format!("an answer of {from} is of no use: {why}"));
             })

@@ -190,7 +190,9 @@ impl Client {
         self.state = State::Bound { lease };
     }
 
-    fn request(&self, kind: MessageType) -> Request {
+    /// The beginning of the next question.
+    fn request(&mut self, kind: MessageType) -> Request {
+        self.complaints = 0;
         Request {
             kind,
             xid: 0,

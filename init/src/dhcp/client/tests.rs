@@ -63,6 +63,29 @@ fn the_first_usable_offer_is_asked_for_probed_and_used_within_0_6_s() {
 }
 
 #[test]
+fn a_flood_of_useless_offers_fills_no_log() {
+    let mut play = Play::new(None);
+    for last in 1..200 {
+        play.answer_with(MessageType::Offer, OTHER, Ipv4Addr::new(198, 51, 100, last), 0, |_| {});
+    }
+    assert_eq!((play.events.len(), play.client.state()), (4, "selecting"));
+    play.after(5000);
+    play.answer_with(MessageType::Offer, OTHER, SECOND, 0, |_| {});
+    assert_eq!(play.events.len(), 5);
+}
+
+#[test]
+fn a_lease_begins_when_it_was_asked_for() {
+    let mut play = Play::new(None);
+    play.answer(MessageType::Offer, ADDRESS);
+    play.after(2500);
+    play.answer(MessageType::Ack, ADDRESS);
+    play.after(600);
+    let (lease, _) = play.lease();
+    assert_eq!((lease.began, lease.obtained_at), (1000, WALL + 1000));
+}
+
+#[test]
 fn a_server_that_falls_silent_after_its_offer_is_given_up() {
     let mut play = Play::new(None);
     play.answer(MessageType::Offer, ADDRESS);

@@ -1,0 +1,139 @@
+//! The watch against programs that change files as Debian's do.
+
+use super::items::Item;
+use super::tests::{Host, hash};
+use super::watch::Watcher;
+use super::{Notice, Store, watch};
+use crate::config::schema::Config;
+use rustix::event::{EventfdFlags, eventfd};
+use std::fs;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Runs a watch while `act` does something, and returns all that it said.
+fn watched(host: &Host, store: &Store, act: impl FnOnce(&Receiver<Notice>)) -> Vec<Notice> {
+    let stop = eventfd(0, EventfdFlags::empty()).unwrap();
+    let (say, said) = channel();
+    let (root, config) = (host.root(), Config::default());
+    thread::scope(|scope| {
+        let watcher =
+            scope.spawn(|| watch(&root, store, &config, stop.as_fd(), &mut |notice| say.send(notice).unwrap()));
+        assert_eq!(said.recv_timeout(Duration::from_secs(10)), Ok(Notice::Watching));
+        act(&said);
+        rustix::io::write(&stop, &1u64.to_ne_bytes()).unwrap();
+        watcher.join().unwrap().unwrap();
+    });
+    said.try_iter().collect()
+}
+
+/// Waits for the item to be kept and says how long that took.
+fn kept(said: &Receiver<Notice>, item: Item) -> Duration {
+    let start = Instant::now();
+    loop {
+        let notice = said.recv_timeout(Duration::from_secs(2)).unwrap_or_else(|_| panic!("{item} not kept within 2 s"));
+        if matches!(&notice, Notice::Kept(items) if items.contains(&item)) {
+            return start.elapsed();
+        }
+    }
+}
+
+fn in_store(folder: &Path, name: &str) -> String {
+    fs::read_to_string(folder.join(name)).unwrap_or_default()
+}
+
+#[test]
+fn each_change_is_kept_within_two_seconds() {
+    let folder = tempfile::tempdir().unwrap();
+    let (host, store) = (Host::new(), Store::in_folder(folder.path()));
+    let (private, public) = super::ssh_key::tests::pair();
+    let rest = watched(&host, &store, |said| {
+        host.passwd(&hash('p'));
+        kept(said, Item::RootPassword);
+        assert_eq!(in_store(folder.path(), "root-password"), hash('p') + "\n");
+        // A second time: the file that was watched is another one now.
+        host.passwd(&hash('q'));
+        kept(said, Item::RootPassword);
+        assert_eq!(in_store(folder.path(), "root-password"), hash('q') + "\n");
+
+        host.write("root/.ssh/authorized_keys", public);
+        kept(said, Item::AuthorizedKeys);
+        let second = format!("{public}{}", public.replace('\n', " second\n"));
+        host.write("root/.ssh/authorized_keys", &second);
+        kept(said, Item::AuthorizedKeys);
+        assert_eq!(in_store(folder.path(), "authorized_keys"), second);
+        fs::remove_dir_all(host.root().join("root/.ssh")).unwrap();
+        kept(said, Item::AuthorizedKeys);
+        assert_eq!(in_store(folder.path(), "authorized_keys"), "");
+        host.write("root/.ssh/authorized_keys", public);
+        kept(said, Item::AuthorizedKeys);
+
+        host.write("etc/hostname", "node9\n");
+        kept(said, Item::Hostname);
+        let link = host.root().join("etc/localtime");
+        symlink("/usr/share/zoneinfo/Etc/GMT+3", link.with_extension("new")).unwrap();
+        fs::rename(link.with_extension("new"), &link).unwrap();
+        kept(said, Item::Timezone);
+        assert_eq!(in_store(folder.path(), "timezone"), "Etc/GMT+3\n");
+        host.write("etc/default/keyboard", "XKBLAYOUT=\"pt\"\n");
+        kept(said, Item::Keyboard);
+        host.write("etc/machine-id", "0123456789abcdef0123456789abcdef\n");
+        kept(said, Item::MachineId);
+        host.write("etc/ssh/ssh_host_ed25519_key", private);
+        kept(said, Item::SshHostKeys);
+        assert_eq!(in_store(folder.path(), "ssh_host_ed25519_key"), *private);
+    });
+    assert!(!rest.iter().any(|notice| matches!(notice, Notice::Kept(_))), "{rest:?}");
+}
+
+#[test]
+fn a_change_just_before_the_stop_is_kept_and_access_follows_the_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let (host, store) = (Host::new(), Store::in_folder(folder.path()));
+    let said = watched(&host, &store, |_| host.write("root/.ssh/authorized_keys", &super::ssh_key::tests::pair().1));
+    assert!(said.contains(&Notice::Kept(vec![Item::AuthorizedKeys])), "{said:?}");
+    let access = said.iter().find_map(|notice| if let Notice::Access(state) = notice { Some(state) } else { None });
+    assert!(access.is_some_and(|state| state.changed && !state.password_login && state.keys == 1), "{said:?}");
+}
+
+#[test]
+fn other_files_wake_nobody_and_a_broken_one_is_said_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (host, store) = (Host::new(), Store::in_folder(folder.path()));
+    let said = watched(&host, &store, |said| {
+        host.write("etc/motd", "hello\n");
+        host.write("etc/ssh/moduli", "x\n");
+        assert!(said.recv_timeout(Duration::from_millis(700)).is_err());
+        for text in ["not a name\n", "nor this\n"] {
+            host.write("etc/hostname", text);
+            thread::sleep(Duration::from_millis(500));
+        }
+    });
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(matches!(&said[0], Notice::NotKept(why) if why.contains("hostname")), "{said:?}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn when_events_are_lost_everything_is_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let (host, store, config) = (Host::new(), Store::in_folder(folder.path()), Config::default());
+    let root = host.root();
+    let mut watcher = Watcher::new(&root, &store, &config).unwrap();
+    assert!(!watcher.drain().unwrap());
+    let limit: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
+    // Two at a time, as the kernel makes one of equal events that follow each other.
+    for _ in 0..limit {
+        for name in ["etc/noise", "etc/moise"] {
+            fs::write(root.join(name), "").unwrap();
+        }
+    }
+    host.write("etc/hostname", "node9\n");
+    assert!(watcher.drain().unwrap());
+    let mut said = Vec::new();
+    watcher.look(&mut |notice| said.push(notice)).unwrap();
+    assert_eq!(said, [Notice::Kept(vec![Item::Hostname])]);
+}

@@ -1,0 +1,295 @@
+//! What is kept of a host on real file systems: one that loses its power while it is written to, one that is full, and
+//! one that is unmounted and mounted again.
+//!
+//! Needs root (mounts, a loop device) and mkfs.ext4; what is missing fails with its remedy.
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
+use rustix::thread::UnshareFlags;
+use sino_init::config::schema::Config;
+use sino_init::identity::{Item, Notice, Occasion, Store, restore, save, watch};
+use std::fs;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+/// How many times the power goes.
+const CUTS: u32 = 40;
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    if !arguments.list {
+        // Before any thread starts: a namespace belongs to the thread that asks for it and those it starts later.
+        if let Err(why) = enter_namespace() {
+            eprintln!("the tests of the store cannot run: {why}");
+            return ExitCode::FAILURE;
+        }
+    }
+    let trial = |name: &str, test: fn() -> Outcome| {
+        Trial::test(name, move || test().map_err(|error| Failed::from(error.to_string())))
+    };
+    let trials = vec![
+        trial("a_host_is_the_same_or_newer_after_each_power_cut", power_cuts),
+        trial("a_full_volume_loses_nothing_and_is_said_once", full),
+        trial("an_unmounted_volume_is_not_held_and_not_written_below", unmounted),
+    ];
+    libtest_mimic::run(&Arguments { test_threads: Some(1), ..arguments }, trials).exit_code()
+}
+
+fn enter_namespace() -> Outcome {
+    if !rustix::process::geteuid().is_root() {
+        return Err("root is needed; run: make check (it uses sudo), or this command with sudo".into());
+    }
+    // SAFETY: only the mount namespace is unshared; no file descriptor table or memory.
+    #[allow(unsafe_code)]
+    unsafe {
+        rustix::thread::unshare_unsafe(UnshareFlags::NEWNS)?;
+    }
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    if mount_change("/", private) == Err(rustix::io::Errno::INVAL) {
+        // In a chroot "/" is no mount; the namespace's own root, above it, is.
+        let open = |path| rustix::fs::open(path, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty());
+        let (root, below) = (open("/")?, tempfile::tempdir()?);
+        rustix::process::chroot(below.path())?;
+        rustix::process::fchdir(&root)?;
+        for _ in 0..64 {
+            rustix::process::chdir("..")?;
+        }
+        rustix::process::chroot(".")?;
+        mount_change("/", private)?;
+        rustix::process::fchdir(&root)?;
+        rustix::process::chroot(".")?;
+    }
+    Ok(())
+}
+
+/// A volume at `srv` and a running system at `root`.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> std::io::Result<Self> {
+        let place = Self { folder: tempfile::tempdir()? };
+        fs::create_dir(place.srv())?;
+        place.boot()?;
+        Ok(place)
+    }
+
+    fn srv(&self) -> PathBuf {
+        self.folder.path().join("srv")
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
+    fn store(&self) -> Store {
+        Store::on_volume(&self.srv())
+    }
+
+    /// The root as the image has it.
+    fn boot(&self) -> std::io::Result<()> {
+        let _ = fs::remove_dir_all(self.root());
+        for folder in ["etc/ssh", "etc/default", "root", "run/sino/lower/etc"] {
+            fs::create_dir_all(self.root().join(folder))?;
+        }
+        for file in ["etc/hostname", "run/sino/lower/etc/hostname"] {
+            fs::write(self.root().join(file), "sino\n")?;
+        }
+        fs::write(self.root().join("etc/shadow"), "root:*:1:0:99999:7:::\n")?;
+        fs::write(self.root().join("run/sino/lower/etc/shadow"), "root:*:1:0:99999:7:::\n")
+    }
+
+    fn name(&self, name: &str) -> std::io::Result<()> {
+        fs::write(self.root().join("etc/hostname.new"), format!("{name}\n"))?;
+        fs::rename(self.root().join("etc/hostname.new"), self.root().join("etc/hostname"))
+    }
+
+    fn mount_tmpfs(&self) -> Outcome {
+        Ok(mount("tmpfs", self.srv(), "tmpfs", MountFlags::empty(), Some(c"size=256k"))?)
+    }
+}
+
+fn mount_image(image: &Path, on: &Path) -> Outcome {
+    let done = Command::new("mount").arg("-oloop").args([image, on]).output()?;
+    if done.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&done.stderr).into()) }
+}
+
+/// As if the power went: no more byte reaches the device, not even of the journal. Source: kernel `fs/ext4/ioctl.c`,
+/// `EXT4_IOC_SHUTDOWN` with `EXT4_GOING_FLAGS_NOLOGFLUSH`.
+fn cut_power(srv: &Path) -> Outcome {
+    const SHUTDOWN: rustix::ioctl::Opcode = rustix::ioctl::opcode::read::<u32>(b'X', 125);
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
+    let fd = rustix::fs::open(srv, flags, rustix::fs::Mode::empty())?;
+    // SAFETY: the request reads one u32 and writes nothing.
+    #[allow(unsafe_code)]
+    unsafe {
+        rustix::ioctl::ioctl(&fd, rustix::ioctl::Setter::<SHUTDOWN, u32>::new(2))?;
+    }
+    Ok(())
+}
+
+fn power_cuts() -> Outcome {
+    let place = Place::new()?;
+    let image = place.folder.path().join("volume");
+    fs::File::create(&image)?.set_len(16 << 20)?;
+    let made = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image).output();
+    let made = made.map_err(|error| format!("mkfs.ext4: {error}; install it: apt-get install e2fsprogs"))?;
+    if !made.status.success() {
+        return Err(String::from_utf8_lossy(&made.stderr).into());
+    }
+    let (store, config, srv) = (place.store(), Config::default(), place.srv());
+    let acknowledged = AtomicU32::new(0);
+    let mut in_flight_survived = 0;
+    for cut in 0..CUTS {
+        mount_image(&image, &srv)?;
+        place.boot()?;
+        let restored = restore(&place.root(), &store, &config);
+        if !restored.problems.is_empty() || !restored.store_was_there {
+            return Err(format!("after cut {cut}: {restored:?}").into());
+        }
+        let name = fs::read_to_string(place.root().join("etc/hostname"))?;
+        let found: u32 = name.trim().strip_prefix("node").and_then(|number| number.parse().ok()).unwrap_or(0);
+        let last = acknowledged.load(Ordering::SeqCst);
+        if found != last && found != last + 1 {
+            return Err(format!("after cut {cut} the host is {name:?}, but node{last} was kept").into());
+        }
+        in_flight_survived += u32::from(found == last + 1);
+        acknowledged.store(found, Ordering::SeqCst);
+        thread::scope(|scope| -> Outcome {
+            let writer = scope.spawn(|| {
+                for number in found + 1.. {
+                    place.name(&format!("node{number}")).unwrap();
+                    let saved = save(&place.root(), &store, &config, &[Item::Hostname], Occasion::Change);
+                    if saved.kept.is_empty() {
+                        break;
+                    }
+                    acknowledged.store(number, Ordering::SeqCst);
+                }
+            });
+            // Any moment: the clock's last digits are as good as chance.
+            let chance = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.subsec_nanos() / 1000;
+            thread::sleep(Duration::from_micros(u64::from(chance % 120_000)));
+            cut_power(&srv)?;
+            writer.join().map_err(|_| "the writer died")?;
+            Ok(())
+        })?;
+        unmount(&srv, UnmountFlags::empty())?;
+    }
+    let kept = acknowledged.load(Ordering::SeqCst);
+    println!("{kept} names were kept in {CUTS} cuts; {in_flight_survived} times the one in flight was there");
+    if kept < CUTS { Err("too few writes between the cuts for a test".into()) } else { Ok(()) }
+}
+
+/// Runs a watch while `act` does something.
+fn watched(place: &Place, act: impl FnOnce(&Receiver<Notice>) -> Outcome) -> Outcome {
+    let stop = eventfd(0, EventfdFlags::empty())?;
+    let (say, said) = channel();
+    let (root, store, config) = (place.root(), place.store(), Config::default());
+    thread::scope(|scope| {
+        let watcher =
+            scope.spawn(|| watch(&root, &store, &config, stop.as_fd(), &mut |notice| say.send(notice).unwrap()));
+        let done = expect(&said, &Notice::Watching).and_then(|()| act(&said));
+        rustix::io::write(&stop, &1u64.to_ne_bytes())?;
+        watcher.join().map_err(|_| "the watch died")??;
+        done
+    })
+}
+
+fn next(said: &Receiver<Notice>) -> Result<Notice, Box<dyn std::error::Error>> {
+    said.recv_timeout(Duration::from_secs(2)).map_err(|_| "nothing was said for 2 s".into())
+}
+
+fn expect(said: &Receiver<Notice>, wanted: &Notice) -> Outcome {
+    let notice = next(said)?;
+    if notice == *wanted { Ok(()) } else { Err(format!("{notice:?} instead of {wanted:?}").into()) }
+}
+
+fn not_kept(said: &Receiver<Notice>, word: &str) -> Outcome {
+    match next(said)? {
+        Notice::NotKept(why) if why.contains(word) => Ok(()),
+        other => Err(format!("{other:?} instead of {word:?}").into()),
+    }
+}
+
+fn full() -> Outcome {
+    let place = Place::new()?;
+    place.mount_tmpfs()?;
+    watched(&place, |said| {
+        place.name("before")?;
+        expect(said, &Notice::Kept(vec![Item::Hostname]))?;
+        let ballast = place.srv().join("ballast");
+        let filled = fs::write(&ballast, vec![1; 1 << 20]);
+        if filled.is_ok() {
+            return Err("the volume could not be filled".into());
+        }
+        for name in ["during", "during-too"] {
+            place.name(name)?;
+            if name == "during" {
+                not_kept(said, "space")?;
+            } else if let Ok(notice) = said.recv_timeout(Duration::from_secs(1)) {
+                return Err(format!("said a second time: {notice:?}").into());
+            }
+            let kept = fs::read_to_string(place.srv().join("sino/state/hostname"))?;
+            let files = fs::read_dir(place.srv().join("sino/state"))?.count();
+            if kept != "before\n" || files != 1 {
+                return Err(format!("a full volume has {kept:?} and {files} files").into());
+            }
+        }
+        fs::remove_file(&ballast)?;
+        fs::write(place.root().join("etc/default/keyboard"), "XKBLAYOUT=\"br\"\n")?;
+        expect(said, &Notice::Kept(vec![Item::Hostname, Item::Keyboard]))?;
+        let kept = fs::read_to_string(place.srv().join("sino/state/hostname"))?;
+        if kept == "during-too\n" { Ok(()) } else { Err(format!("kept {kept:?}").into()) }
+    })?;
+    Ok(unmount(place.srv(), UnmountFlags::empty())?)
+}
+
+fn unmounted() -> Outcome {
+    let place = Place::new()?;
+    let (image, srv) = (place.folder.path().join("volume"), place.srv());
+    fs::File::create(&image)?.set_len(16 << 20)?;
+    Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image).status()?;
+    let device = Command::new("losetup").args(["--find", "--show"]).arg(&image).output()?;
+    let device = String::from_utf8(device.stdout)?.trim().to_owned();
+    let mount_it = || mount(&device, &srv, "ext4", MountFlags::empty(), None);
+    mount_it()?;
+    let done = watched(&place, |said| {
+        place.name("before")?;
+        expect(said, &Notice::Kept(vec![Item::Hostname]))?;
+        // It is busy if anything of it is open.
+        unmount(&srv, UnmountFlags::empty())?;
+        place.name("meanwhile")?;
+        not_kept(said, "not mounted")?;
+        if fs::read_dir(&srv)?.count() != 0 {
+            return Err("something was written below the unmounted volume".into());
+        }
+        let start = Instant::now();
+        mount_it()?;
+        expect(said, &Notice::Kept(vec![Item::Hostname]))?;
+        println!("kept {} ms after the volume was back", start.elapsed().as_millis());
+        // Another volume there is not this host's.
+        unmount(&srv, UnmountFlags::empty())?;
+        place.mount_tmpfs()?;
+        place.name("elsewhere")?;
+        not_kept(said, "another volume")?;
+        if fs::read_dir(&srv)?.count() != 0 {
+            return Err("something was written to another volume".into());
+        }
+        unmount(&srv, UnmountFlags::empty())?;
+        not_kept(said, "not mounted")?;
+        mount_it()?;
+        expect(said, &Notice::Kept(vec![Item::Hostname]))
+    });
+    let _ = unmount(&srv, UnmountFlags::empty());
+    Command::new("losetup").args(["--detach", &device]).status()?;
+    done
+}
