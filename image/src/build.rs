@@ -17,6 +17,7 @@ use crate::tree::{SPACE_FOR_IMAGE, Tree, check_space, require_root};
 use crate::{efi, held, image_facts, iso, menu_grub, verity};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
+use sino_boot::layout;
 use sino_boot::manifest::{FORMAT, Manifest, RootImage};
 use std::fs;
 use std::path::{Path, PathBuf};
