@@ -7,12 +7,13 @@ use crate::network::difference::{Act, Wanted, difference};
 use crate::network::plan::PortRule;
 use crate::network::ports::{Choice, choose};
 use crate::network::world::World;
-use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Rounds of looking and doing in a row: a VLAN link on a bond in a bridge with a host VLAN takes five.
 const ROUNDS: usize = 12;
+/// `ENODEV` of `include/uapi/asm-generic/errno-base.h`.
+const NO_DEVICE: i32 = 19;
 /// What failed is tried again after this time, and then after twice as long, up to the longest.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
@@ -60,14 +61,12 @@ impl Engine {
             }
             for act in acts {
                 if let Err(error) = apply(&mut self.connection, &act, &mut self.made) {
-                    // What went away in the meantime is no trouble: its event brings another look.
-                    let gone = error
-                        .downcast_ref::<Refused>()
-                        .is_some_and(|refused| refused.errno == Errno::NODEV.raw_os_error());
+                    // What went away in the meantime is no trouble: the next round sees it gone.
+                    let gone = error.downcast_ref::<Refused>().is_some_and(|refused| refused.errno == NO_DEVICE);
                     if !gone {
                         troubles.insert(format!("{error:#}"));
+                        failed.push(act);
                     }
-                    failed.push(act);
                 }
             }
         }
