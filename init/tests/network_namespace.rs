@@ -40,6 +40,8 @@ fn main() -> ExitCode {
         trial("a_new_supervisor_changes_nothing", restarted),
         trial("announcements_count_only_where_they_are_asked_for", announcements),
         trial("guests_interfaces_are_left_alone", guests),
+        trial("what_the_kernel_refuses_is_said_once_in_its_words", refused),
+        trial("a_missing_cable_is_said_after_a_while", missing),
         trial("an_unmanaged_network_is_not_touched", unmanaged),
         trial("a_lease_gives_address_route_and_name_servers", lease),
         trial("a_lease_outlives_the_supervisor", lease_taken_over),
@@ -563,6 +565,61 @@ fn guests(net: &mut Net) -> Outcome {
     equal("lan is gone", &net.link("lan").is_err(), &true)
 }
 
+fn refused(net: &mut Net) -> Outcome {
+    net.card("eth0", true)?;
+    ip(&["link", "add", "lan", "type", "veth", "peer", "name", "other"])?;
+    // The router is the broadcast address, and a bridge's name is taken.
+    let config = "[bridge.xenbr0]\nports = [\"eth0\"]\naddresses = [\"192.0.2.5/24\"]\ngateways = [\"192.0.2.255\"]\n[bridge.lan]\n";
+    net.start(config)?;
+    for part in [
+        "xenbr0: adding route 0.0.0.0/0 via 192.0.2.255: Invalid argument",
+        "because: Nexthop has invalid gateway",
+        "there is a veth of this name",
+    ] {
+        let count = net.warnings().iter().filter(|text| text.contains(part)).count();
+        equal(&format!("{part} in {:?}", net.warnings()), &count, &1)?;
+    }
+    net.plug("eth0", false)?;
+    net.synchronise()?;
+    let lost = net.warnings().iter().filter(|text| text.contains("eth0 has lost its carrier")).count();
+    equal("warnings", &(net.warnings().len(), lost), &(3, 1))?;
+    equal("addresses", &net.addresses("xenbr0")?, &vec!["192.0.2.5/24".to_owned()])?;
+    // When the reason goes, so does the trouble.
+    ip(&["link", "delete", "lan"])?;
+    net.reconfigure(&config.replace("gateways = [\"192.0.2.255\"]", "gateways = [\"192.0.2.1\"]"))?;
+    let state = state::read(&net.folder.path().join("network.json"))?.ok_or("no state")?;
+    equal("troubles", &state.warnings, &Vec::new())
+}
+
+fn missing(net: &mut Net) -> Outcome {
+    net.card("eth0", false)?;
+    net.start_with(EngineSettings { missing_patience: Duration::from_millis(500), ..net.settings("") })?;
+    equal("warnings", &net.warnings(), &Vec::new())?;
+    let state = state::read(&net.folder.path().join("network.json"))?.ok_or("no state")?;
+    equal("in the state at once", &state.warnings.len(), &1)?;
+    net.until(
+        "the cable",
+        |report| matches!(report, Report::Say { text, warning: true } if text.contains("none of eth0 has a carrier")),
+    )?;
+    net.plug("eth0", true)?;
+    net.until("the port", |report| matches!(report, Report::PortChosen { .. }))?;
+    net.reconfigure("[bridge.xenbr0]\nports = [\"eth7\"]\n")?;
+    equal("no card", &net.warnings().iter().any(|text| text.contains("no network card eth7")), &true)
+}
+
+/// How often the engine's thread has gone to sleep.
+fn sleeps() -> Result<u64, Failed> {
+    for task in fs::read_dir("/proc/self/task")? {
+        let path = task?.path();
+        if fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim() == "network") {
+            let status = fs::read_to_string(path.join("status"))?;
+            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            return Ok(line.ok_or("no count")?.trim().parse()?);
+        }
+    }
+    Err("the engine has no thread".into())
+}
+
 fn unmanaged(net: &mut Net) -> Outcome {
     net.card("eth0", true)?;
     silent(net, |net| {
@@ -602,6 +659,11 @@ fn lease(net: &mut Net) -> Outcome {
     let bridge = &state.bridges["xenbr0"];
     equal("origin", &bridge.addresses.first().map(|address| address.origin), &Some(Origin::Dhcp))?;
     equal("lease and state", &(bridge.lease.is_some(), bridge.dhcp.as_deref()), &(true, Some("bound")))?;
+    // With that done it sleeps.
+    settle(net)?;
+    let before = sleeps()?;
+    std::thread::sleep(Duration::from_millis(700));
+    equal("wake-ups without a cause", &sleeps()?, &before)?;
     // A fixed address instead of the lease takes all of that away.
     net.reconfigure("[bridge.xenbr0]\naddresses = [\"192.0.2.5/24\"]\n")?;
     equal("addresses", &net.addresses("xenbr0")?, &vec!["192.0.2.5/24".to_owned()])?;

@@ -91,6 +91,10 @@ pub(super) fn difference(wanted: &Wanted<'_>, world: &World, made: &Made) -> (Ve
     let mut round = Round { wanted, world, made, acts: Vec::new(), obstacles: Vec::new() };
     if wanted.plan.managed {
         round.remove_links();
+        // Of what is about to go nothing else is to be done; the rest follows in the next round.
+        if !round.acts.is_empty() {
+            return (round.acts, round.obstacles);
+        }
         round.create_links();
         round.release_ports();
         round.settings();
@@ -197,6 +201,8 @@ impl<'a> Round<'a> {
         for (name, bond) in &self.wanted.plan.bonds {
             self.remake(name, Kind::Bond, |link| link.bond_mode != Some(bond.kind.number()));
         }
+        // With a bridge or bond the VLAN links on it go; they are first.
+        self.acts.sort_by_key(|act| !matches!(act, Act::Delete { link } if link.below.is_some()));
     }
 
     fn remake(&mut self, name: &str, kind: Kind, differs: impl Fn(&Link) -> bool) {
@@ -374,7 +380,9 @@ impl<'a> Round<'a> {
                 want(host, mtu);
             }
         }
-        for name in self.made.mtus.keys() {
+        // While a link is made anew, what is below it keeps its MTU.
+        let rebuilding = self.acts.iter().any(|act| matches!(act, Act::Create { .. }));
+        for name in self.made.mtus.keys().filter(|_| !rebuilding) {
             if let Some(link) = self.world.named(name)
                 && wanted.iter().all(|(other, _)| other.index != link.index)
             {

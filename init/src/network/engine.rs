@@ -28,6 +28,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::time::Duration;
 
+/// After this time something that is missing is said; a card's driver and its carrier take a few seconds.
+const MISSING: Duration = Duration::from_secs(15);
 /// How long a card waits for udev, which may rename it: udev takes well below a second, and there may be none.
 const UDEV_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -44,6 +46,8 @@ pub struct EngineSettings {
     pub places: Places,
     /// How long a card waits for udev.
     pub udev_patience: Duration,
+    /// How long after its start the engine waits before it says what is missing: a cable, a card.
+    pub missing_patience: Duration,
     /// Where the state is kept.
     pub state: PathBuf,
     /// Where the name servers are written.
@@ -58,6 +62,7 @@ impl Default for EngineSettings {
             cards: CardRule::Real,
             places: Places::default(),
             udev_patience: UDEV_PATIENCE,
+            missing_patience: MISSING,
             state: layout::NETWORK_STATE.into(),
             resolv_conf: layout::RESOLV_CONF.into(),
         }
@@ -155,6 +160,12 @@ impl EngineControl {
     }
 }
 
+impl Drop for EngineControl {
+    fn drop(&mut self) {
+        self.tell(Command::Stop);
+    }
+}
+
 /// The engine.
 pub struct Engine {
     settings: EngineSettings,
@@ -175,8 +186,14 @@ pub struct Engine {
     first_seen: BTreeMap<u32, Duration>,
     clients: BTreeMap<String, Client>,
     known_leases: BTreeMap<String, Lease>,
-    /// What was said and is still so.
-    said: BTreeSet<String>,
+    /// What stands in the way at the moment, and was said.
+    troubles: BTreeSet<String>,
+    /// What is missing, like a cable: kept in the state at once, but said only after some time.
+    missing: BTreeSet<String>,
+    /// The last error at writing a file.
+    unwritten: String,
+    /// Whether it was said that the network is left alone.
+    left_alone: bool,
     /// Bridges that were reported as up.
     reported_up: BTreeSet<String>,
     state: NetworkState,
@@ -271,7 +288,10 @@ impl Engine {
             first_seen: BTreeMap::new(),
             clients: BTreeMap::new(),
             known_leases: BTreeMap::new(),
-            said: BTreeSet::new(),
+            troubles: BTreeSet::new(),
+            missing: BTreeSet::new(),
+            unwritten: String::new(),
+            left_alone: false,
             reported_up: BTreeSet::new(),
             state: NetworkState::default(),
             resolv_conf: std::fs::read_to_string(&settings.resolv_conf).unwrap_or_default(),
@@ -329,7 +349,7 @@ impl Engine {
             look |= woken.udev && self.udev.drain()? > 0 && self.settles.is_some();
             let now = now();
             let due = |deadline: Option<Duration>| deadline.is_some_and(|deadline| deadline <= now);
-            look |= due(self.settles) || due(self.retry.map(|(at, _)| at));
+            look |= due(self.settles) || due(self.retry.map(|(at, _)| at)) || due(self.missing_deadline());
             if woken.dhcp > 0 || due(self.client_deadline()) {
                 look |= self.turn_clients(now);
             }
@@ -351,7 +371,7 @@ impl Engine {
     }
 
     fn wait(&self) -> Result<Woken> {
-        let deadlines = [self.settles, self.retry.map(|(at, _)| at), self.client_deadline()];
+        let deadlines = [self.settles, self.retry.map(|(at, _)| at), self.missing_deadline(), self.client_deadline()];
         let dhcp: Vec<BorrowedFd<'_>> = self.clients.values().flat_map(Client::fds).collect();
         let mut fds: Vec<PollFd<'_>> = [self.wake.as_fd(), self.events.fd(), self.udev.fd()]
             .into_iter()

@@ -328,7 +328,8 @@ impl Reader<'_> {
     fn routes(&mut self, name: &str, bridge: &schema::Bridge, wanted: &mut Bridge) {
         for &gateway in &bridge.gateways {
             let to = Net::any(gateway);
-            if gateway.is_unspecified() || gateway.is_multicast() || gateway.is_loopback() {
+            let own = wanted.addresses.iter().any(|net| net.address == gateway);
+            if own || gateway.is_unspecified() || gateway.is_multicast() || gateway.is_loopback() {
                 self.warn(&format!("bridge.{name}.gateways"), format_args!("{gateway} is no router's address"));
             } else if wanted.routes.iter().any(|route| route.to == to) {
                 let text = format!("{gateway} is a second default gateway of its family; only the first is used");

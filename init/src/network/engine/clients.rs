@@ -172,10 +172,7 @@ impl Engine {
                 true
             }
             Event::Say { warning, text } => {
-                // What repeats itself every few seconds is said once.
-                if !warning || self.said.insert(text.clone()) {
-                    self.reports.say(text, warning);
-                }
+                self.reports.say(text, warning);
                 false
             }
         }

@@ -7,12 +7,13 @@ use crate::network::difference::{Act, Wanted, difference};
 use crate::network::plan::PortRule;
 use crate::network::ports::{Choice, choose};
 use crate::network::world::World;
-use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Rounds of looking and doing in a row: a VLAN link on a bond in a bridge with a host VLAN takes five.
 const ROUNDS: usize = 12;
+/// `ENODEV` of `include/uapi/asm-generic/errno-base.h`.
+const NO_DEVICE: i32 = 19;
 /// What failed is tried again after this time, and then after twice as long, up to the longest.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
@@ -53,6 +54,10 @@ impl Engine {
                     continue;
                 }
                 troubles.extend(obstacles);
+                self.missing = self.missing_in(&world);
+                if self.missing_deadline().is_none() {
+                    troubles.extend(self.missing.iter().cloned());
+                }
                 self.tell_troubles(troubles);
                 self.put_off(!failed.is_empty());
                 self.publish(&world);
@@ -60,14 +65,12 @@ impl Engine {
             }
             for act in acts {
                 if let Err(error) = apply(&mut self.connection, &act, &mut self.made) {
-                    // What went away in the meantime is no trouble: its event brings another look.
-                    let gone = error
-                        .downcast_ref::<Refused>()
-                        .is_some_and(|refused| refused.errno == Errno::NODEV.raw_os_error());
+                    // What went away in the meantime is no trouble: the next round sees it gone.
+                    let gone = error.downcast_ref::<Refused>().is_some_and(|refused| refused.errno == NO_DEVICE);
                     if !gone {
                         troubles.insert(format!("{error:#}"));
+                        failed.push(act);
                     }
-                    failed.push(act);
                 }
             }
         }
@@ -99,6 +102,15 @@ impl Engine {
         };
         let named = plan.named_ports();
         let choice = choose(world, bridge, self.auto, |name| named.contains(name));
+        // A port that an earlier engine chose is ours, too, whatever udev calls it now.
+        let index = world.named(bridge).map(|link| link.index);
+        if let Some(link) = choice
+            .port
+            .and_then(|port| world.numbered(port))
+            .filter(|link| link.master.is_some() && link.master == index)
+        {
+            self.made.ports.insert(link.name.clone(), bridge.clone());
+        }
         if choice.port != self.auto {
             if let Some(link) = choice.port.and_then(|index| world.numbered(index)) {
                 let (bridge, port) = (bridge.clone(), link.name.clone());
@@ -112,10 +124,48 @@ impl Engine {
 
     /// Says what is new of what stands in the way.
     fn tell_troubles(&mut self, troubles: BTreeSet<String>) {
-        for trouble in troubles.difference(&self.said) {
+        for trouble in troubles.difference(&self.troubles) {
             self.reports.say(trouble.clone(), true);
         }
-        self.said = troubles;
+        self.troubles = troubles;
+    }
+
+    /// When what is missing is said; `None`: nothing is, or the time is over.
+    pub(super) fn missing_deadline(&self) -> Option<Duration> {
+        let at = self.began + self.settings.missing_patience;
+        (!self.missing.is_empty() && at > now()).then_some(at)
+    }
+
+    /// What the plan names or needs and is not there.
+    fn missing_in(&self, world: &World) -> BTreeSet<String> {
+        let mut missing = BTreeSet::new();
+        for (name, bridge) in &self.plan.bridges {
+            if bridge.ports == PortRule::Auto && self.auto.is_none() {
+                let cards: Vec<&str> = world
+                    .cards
+                    .keys()
+                    .filter_map(|&index| world.numbered(index))
+                    .map(|link| link.name.as_str())
+                    .collect();
+                missing.insert(if cards.is_empty() {
+                    format!("{name} has no port: no network card was found; look at `dmesg` for its driver or firmware")
+                } else {
+                    format!(
+                        "{name} has no port: none of {} has a carrier that it could use; plug in a cable",
+                        cards.join(", ")
+                    )
+                });
+            }
+        }
+        for name in self.plan.named_ports() {
+            if world.named(name).is_none() && !self.plan.bonds.contains_key(name) && !self.plan.vlans.contains_key(name)
+            {
+                missing.insert(format!(
+                    "there is no network card {name}, which the configuration names; `ip link` shows what there is"
+                ));
+            }
+        }
+        missing
     }
 
     fn put_off(&mut self, failed: bool) {
@@ -129,9 +179,10 @@ impl Engine {
     fn leave_alone(&mut self) {
         self.settles = None;
         self.retry = None;
+        self.missing.clear();
         self.clients.clear();
-        let text = "network.managed is false: SINO leaves the network to Debian's own configuration";
-        if self.said.insert(text.to_owned()) {
+        if !std::mem::replace(&mut self.left_alone, true) {
+            let text = "network.managed is false: SINO leaves the network to Debian's own configuration";
             self.reports.say(text, false);
         }
         self.publish_unmanaged();

@@ -20,12 +20,14 @@ impl Engine {
                 let after = now().saturating_sub(self.began);
                 self.reports.send(Report::BridgeUp { bridge: name.clone(), after });
             }
-            bridges.insert(name.clone(), self.bridge_state(world, name, wanted, link));
+            let state = self.bridge_state(world, name, wanted, link);
+            self.tell_carrier(name, &state);
+            bridges.insert(name.clone(), state);
         }
         let leases = self.leases();
         let (dns, search) = resolv::sources(&self.plan, &leases);
         let made = self.made.clone();
-        let warnings = self.said.iter().cloned().collect();
+        let warnings = self.troubles.union(&self.missing).cloned().collect();
         self.write_state(NetworkState { format: FORMAT, managed: true, bridges, dns, search, warnings, made });
         if self.addresses_begun {
             self.write_resolv_conf();
@@ -47,7 +49,7 @@ impl Engine {
                 self.state = state.clone();
                 self.reports.send(Report::Changed(Box::new(state)));
             }
-            Err(error) => self.say_once(format!("{error:#}; a new supervisor would know less of the network")),
+            Err(error) => self.tell_unwritten(format!("{error:#}; a new supervisor would know less of the network")),
         }
     }
 
@@ -56,14 +58,31 @@ impl Engine {
         if text != self.resolv_conf {
             match state::write(&self.settings.resolv_conf, &text) {
                 Ok(()) => self.resolv_conf = text,
-                Err(error) => self.say_once(format!("{error:#}; names cannot be looked up")),
+                Err(error) => self.tell_unwritten(format!("{error:#}; names cannot be looked up")),
             }
         }
     }
 
-    fn say_once(&mut self, text: String) {
-        if self.said.insert(text.clone()) {
-            self.reports.say(text, true);
+    /// Says what cannot be written, once as long as it is the same.
+    fn tell_unwritten(&mut self, text: String) {
+        if text != self.unwritten {
+            self.reports.say(text.clone(), true);
+            self.unwritten = text;
+        }
+    }
+
+    /// Says when a port of a bridge loses its carrier and when it has it again.
+    fn tell_carrier(&self, name: &str, now: &BridgeState) {
+        let Some(before) = self.state.bridges.get(name) else { return };
+        for port in &now.ports {
+            let before = before.ports.iter().find(|other| other.index == port.index).map(|other| other.carrier);
+            match (before, port.carrier) {
+                (Some(true), false) => {
+                    self.reports.say(format!("{name}: {} has lost its carrier; it stays the port", port.name), true);
+                }
+                (Some(false), true) => self.reports.say(format!("{name}: {} has a carrier", port.name), false),
+                _ => {}
+            }
         }
     }
 

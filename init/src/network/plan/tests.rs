@@ -25,7 +25,7 @@ fn each_unusable_value_is_named_and_the_rest_holds() {
         search = ["example.org", "a b"]
         [bridge.xenbr0]
         addresses = ["192.0.2.5/99", "192.0.2.6", "192.0.2.7/24", "slaac", "192.0.2.0/24", "no"]
-        gateways = ["192.0.2.1", "192.0.2.2"]
+        gateways = ["192.0.2.1", "192.0.2.2", "192.0.2.7"]
         routes = ["10.0.0.0/8 via 192.0.2.254", "10.1.0.0/8", "here", "10.2.0.0/16 via ::1"]
         mtu = 100
         mac = "01:00:00:00:00:00"
@@ -56,6 +56,7 @@ fn each_unusable_value_is_named_and_the_rest_holds() {
         "\"192.0.2.0/24\"",
         "\"no\"",
         "192.0.2.2 is a second",
+        "192.0.2.7 is no router",
         "use 10.0.0.0/8",
         "\"here\"",
         "mixes",
