@@ -1,8 +1,8 @@
 //! Finds and activates the volume group, and says what is wrong with it.
 
 use super::lvm_report::{FULL_REPORT, Found, Lv, copies, parse};
-use super::tools::{Call, LONG, Output, SHORT};
-use super::{Host, Problem, disk, lvm_config};
+use super::tools::{ACTIVATE, Call, LONG, Output, SHORT};
+use super::{Host, Problem, disk, lvm_config, plan};
 use crate::config::schema;
 use anyhow::{Context, anyhow};
 use serde::{Deserialize, Serialize};
@@ -68,6 +68,8 @@ pub fn activate(host: Host<'_>, settings: &schema::Storage) -> Result<Done<Group
 /// # Errors
 /// As [`activate`].
 pub fn attempt(host: Host<'_>, settings: &schema::Storage) -> Result<(Group, String), Fault> {
+    plan::valid("storage.group", &settings.group)
+        .map_err(|error| Fault::from(error).hint("correct it in sino.toml"))?;
     let mut group = Group { name: settings.group.clone(), ..Group::default() };
     match lvm_config::keep_to(host, &settings.group) {
         Ok(problem) => group.problems.extend(problem),
@@ -93,7 +95,7 @@ pub fn attempt(host: Host<'_>, settings: &schema::Storage) -> Result<(Group, Str
     let activated = if found.volumes.iter().all(|lv| lv.active() || !lv.has_device()) {
         Output { code: Some(0), ..Output::default() }
     } else {
-        host.tools.run(&Call::new(&["lvm", "vgchange", "-ay", "--select", &select(&found.uuid)], LONG))?
+        host.tools.run(&Call::new(&["lvm", "vgchange", "-ay", "--select", &select(&found.uuid)], ACTIVATE))?
     };
     devices(host, &mut group, &found, &activated);
     let active = group.volumes.iter().filter(|volume| volume.active).count();

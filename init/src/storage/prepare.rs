@@ -92,9 +92,9 @@ fn uses(host: Host<'_>, found: &Found) -> Result<Vec<String>> {
         for mount in table.iter().filter(|mount| mount.number == number || mount.source == format!("/dev/{name}")) {
             uses.push(format!("{name} is mounted on {}", mount.target));
         }
-        let used =
+        let swaps_to =
             |path: &std::path::PathBuf| path.to_str().is_some_and(|path| disk::kernel_name(host, path) == **name);
-        if swaps.iter().any(used) {
+        if swaps.iter().any(swaps_to) {
             uses.push(format!("{name} is used for swap"));
         }
         for holder in disk::holders(host, name) {

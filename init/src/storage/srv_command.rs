@@ -42,7 +42,7 @@ pub fn start(host: Host<'_>, settings: &schema::Storage, say: &dyn Fn(&str)) -> 
             }
         }
         State::ReadOnly => {
-            say(&format!("{} is mounted on {} READ-ONLY{}", state.srv.device, layout::SRV, noted(&state.srv)))
+            say(&format!("{} is mounted on {} READ-ONLY{}", state.srv.device, layout::SRV, noted(&state.srv)));
         }
         State::Absent | State::Stopped => bail!("{}", state.srv.note),
         State::Failed => {

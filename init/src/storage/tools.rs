@@ -19,8 +19,10 @@ const KEPT: usize = 4 << 20;
 pub const QUIET: Duration = Duration::from_secs(60);
 /// For what looks at a device or changes a few sectors. A disk that spins up or retries takes half a minute.
 pub const SHORT: Duration = Duration::from_secs(60);
-/// For LVM: it reads every disk of the machine, and activates hundreds of volumes.
+/// For LVM: it reads every disk of the machine.
 pub const LONG: Duration = Duration::from_secs(180);
+/// For what activates volumes: the check of a large thin pool takes minutes.
+pub const ACTIVATE: Duration = Duration::from_secs(900);
 
 /// A program to execute.
 #[derive(Clone, Debug, PartialEq, Eq)]
