@@ -89,7 +89,6 @@ pub fn attempt(host: Host<'_>, settings: &schema::Storage) -> Result<(Group, Str
     group.uuid = Some(found.uuid.clone());
     (group.size, group.free) = (found.size, found.free);
     group.disks = found.disks.iter().filter(|disk| !disk.missing()).map(|disk| disk.device.clone()).collect();
-    missing_disks(&mut group, &found);
     copied_disks(&mut group, &found, &copies(&warnings));
     let before = found.volumes.iter().filter(|lv| lv.active()).count();
     let activated = if found.volumes.iter().all(|lv| lv.active() || !lv.has_device()) {
@@ -98,6 +97,7 @@ pub fn attempt(host: Host<'_>, settings: &schema::Storage) -> Result<(Group, Str
         host.tools.run(&Call::new(&["lvm", "vgchange", "-ay", "--select", &select(&found.uuid)], ACTIVATE))?
     };
     devices(host, &mut group, &found, &activated);
+    missing_disks(&mut group, &found);
     let active = group.volumes.iter().filter(|volume| volume.active).count();
     let mut detail = format!("{}: {active} of {} volumes active", group.name, group.volumes.len());
     if before > 0 {
@@ -202,11 +202,19 @@ fn missing_disks(group: &mut Group, found: &Found) {
     if missing.is_empty() {
         return;
     }
-    let off: Vec<&str> = found.volumes.iter().filter(|lv| lv.partial()).map(|lv| lv.name.as_str()).collect();
-    let off = if off.is_empty() { "no volume".to_owned() } else { off.join(", ") };
-    group.problems.push(Problem::new(
+    let (degraded, off): (Vec<&Lv>, Vec<&Lv>) = found
+        .volumes
+        .iter()
+        .filter(|lv| lv.partial())
+        .partition(|lv| group.volume(&lv.name).is_some_and(|volume| volume.active));
+    let names = |volumes: &[&Lv]| volumes.iter().map(|lv| lv.name.as_str()).collect::<Vec<_>>().join(", ");
+    let off = if off.is_empty() { "no volume is off".to_owned() } else { format!("off: {}", names(&off)) };
+    let degraded =
+        if degraded.is_empty() { String::new() } else { format!("; on, with a part missing: {}", names(&degraded)) };
+    // It is the cause of others.
+    let problem = Problem::new(
         format!(
-            "{} of {} disks of the volume group {} missing ({}); what needs it: {off}",
+            "{} of {} disks of the volume group {} missing ({}); {off}{degraded}",
             missing.len(),
             found.disks.len(),
             if missing.len() == 1 { format!("{} is", group.name) } else { format!("{} are", group.name) },
@@ -217,7 +225,8 @@ fn missing_disks(group: &mut Group, found: &Found) {
              --force the volumes that need it)",
             group.name
         ),
-    ));
+    );
+    group.problems.insert(0, problem);
 }
 
 fn copied_disks(group: &mut Group, found: &Found, copies: &[(String, String)]) {

@@ -54,9 +54,17 @@ fn a_missing_disk_leaves_off_only_what_needs_it_and_names_it() {
     let (group, _) =
         activated(report, "", (5, "Refusing activation of partial LV xvg/guest1."), &["xvg/swap", "xvg/xvol"]);
     let problem = only(&group);
-    assert!(problem.what.contains("1 of 2 disks") && problem.what.contains("guest1"), "{problem}");
+    assert!(problem.what.contains("1 of 2 disks") && problem.what.ends_with("; off: guest1"), "{problem}");
     assert!(problem.todo.contains("vgreduce --removemissing xvg"), "{problem}");
     assert!(group.volume("xvol").unwrap().active && !group.volume("guest1").unwrap().active);
+}
+
+#[test]
+fn a_mirror_that_runs_without_its_missing_half_is_not_called_off() {
+    let report = include_str!("fixtures/missing.json").replace("\"linear\"", "\"raid,raid1\"");
+    let (group, _) = activated(&report, "", (0, ""), &["xvg/guest1", "xvg/swap", "xvg/xvol"]);
+    let problem = only(&group);
+    assert!(problem.what.ends_with("no volume is off; on, with a part missing: guest1"), "{problem}");
 }
 
 #[test]
