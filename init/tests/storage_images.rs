@@ -380,7 +380,8 @@ fn swap_area() -> Outcome {
     let other = Image::new("labelled", "16M", "mkswap -q -L swap $I 2>/dev/null", "")?;
     let guest = Image::new("guest", "16M", "mkswap -q -L guest $I 2>/dev/null", "")?;
     let mut volumes = Vec::new();
-    for (image, name) in [(&image, "swap"), (&other, "more"), (&guest, "guest")] {
+    let empty = Image::new("nothing", "16M", "true", "")?;
+    for (image, name) in [(&empty, "empty"), (&image, "swap"), (&other, "more"), (&guest, "guest")] {
         image.volume(name)?;
         volumes.push(Volume { name: name.into(), size: 16 << 20, active: true });
     }

@@ -89,7 +89,6 @@ pub fn attempt(host: Host<'_>, settings: &schema::Storage) -> Result<(Group, Str
     group.uuid = Some(found.uuid.clone());
     (group.size, group.free) = (found.size, found.free);
     group.disks = found.disks.iter().filter(|disk| !disk.missing()).map(|disk| disk.device.clone()).collect();
-    copied_disks(&mut group, &found, &copies(&warnings));
     let before = found.volumes.iter().filter(|lv| lv.active()).count();
     let activated = if found.volumes.iter().all(|lv| lv.active() || !lv.has_device()) {
         Output { code: Some(0), ..Output::default() }
@@ -97,6 +96,7 @@ pub fn attempt(host: Host<'_>, settings: &schema::Storage) -> Result<(Group, Str
         host.tools.run(&Call::new(&["lvm", "vgchange", "-ay", "--select", &select(&found.uuid)], ACTIVATE))?
     };
     devices(host, &mut group, &found, &activated);
+    copied_disks(&mut group, &found, &copies(&format!("{warnings}{}", activated.err)));
     missing_disks(&mut group, &found);
     let active = group.volumes.iter().filter(|volume| volume.active).count();
     let mut detail = format!("{}: {active} of {} volumes active", group.name, group.volumes.len());
@@ -232,14 +232,15 @@ fn missing_disks(group: &mut Group, found: &Found) {
 fn copied_disks(group: &mut Group, found: &Found, copies: &[(String, String)]) {
     for (device, uuid) in copies {
         let Some(used) = found.disks.iter().find(|disk| disk.uuid == *uuid) else { continue };
-        group.problems.push(Problem::new(
+        let problem = Problem::new(
             format!("{device} is a copy of {}: both are the physical volume {uuid}", used.device),
             format!(
                 "LVM activates nothing new while both are there: unplug the one that is not needed, or hide it \
                  (devices/global_filter in /etc/lvm/lvm.conf), or wipefs --all it; then: srv start (vgimportclone keeps \
                  both as different groups, {device} as the copy)"
             ),
-        ));
+        );
+        group.problems.insert(0, problem);
     }
 }
 
@@ -260,34 +261,45 @@ fn devices(host: Host<'_>, group: &mut Group, found: &Found, activated: &Output)
         active: there(lv),
     });
     let volumes: Vec<Volume> = volumes.collect();
-    let blamed = |lv: &&&Lv| !there(lv) && !lv.partial();
-    let problems: Vec<Problem> = wanted.iter().filter(blamed).map(|lv| off(group, lv, activated)).collect();
+    let blamed: Vec<&Lv> = wanted.into_iter().filter(|lv| !there(lv) && !lv.partial()).collect();
     group.volumes = volumes;
-    group.problems.extend(problems);
+    // One problem for all volumes of a kind: the reason is the same for each.
+    let mut kinds: Vec<Option<&str>> = blamed.iter().map(|lv| kind(lv)).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    for of in kinds {
+        let names: Vec<&str> = blamed.iter().filter(|lv| kind(lv) == of).map(|lv| lv.name.as_str()).collect();
+        group.problems.push(off(&group.name, &names, of, activated));
+    }
 }
 
-/// Why a volume that is complete is off.
-fn off(group: &Group, lv: &Lv, activated: &Output) -> Problem {
-    let path = format!("{}/{}", group.name, lv.name);
+/// What a volume needs beyond plain mapping.
+fn kind(lv: &Lv) -> Option<&'static str> {
+    ["thin", "cache", "vdo", "raid", "writecache", "integrity"]
+        .into_iter()
+        .find(|kind| lv.layout.split(',').any(|word| word.starts_with(kind)))
+}
+
+/// Why volumes that are complete are off.
+fn off(group: &str, names: &[&str], kind: Option<&str>, activated: &Output) -> Problem {
     let why = if activated.succeeded() {
         "LVM reported success, but there is no device".to_owned()
     } else {
         activated.said()
     };
-    let what = format!("the volume {path} ({}) is not active: {why}", lv.layout);
-    let tool = ["thin", "cache", "vdo", "raid", "writecache", "integrity"]
-        .into_iter()
-        .find(|kind| lv.layout.split(',').any(|word| word.starts_with(kind)));
-    let todo = match tool {
+    let paths = names.iter().map(|name| format!("{group}/{name}")).collect::<Vec<_>>();
+    let (list, words) = (paths.join(", "), paths.join(" "));
+    let of = kind.map(|kind| format!(" ({kind})")).unwrap_or_default();
+    let todo = match kind {
         Some("thin" | "cache") => {
-            format!("see that thin_check is installed (thin-provisioning-tools), then: lvchange -ay {path}")
+            format!("see that thin_check is installed (thin-provisioning-tools), then: lvchange -ay {words}")
         }
         Some(kind) => {
-            format!("see that the kernel has the module dm-{kind} (modprobe dm-{kind}), then: lvchange -ay {path}")
+            format!("see that the kernel has the module dm-{kind} (modprobe dm-{kind}), then: lvchange -ay {words}")
         }
-        None => format!("try: lvchange -ay {path}; dmesg and lvs -a say more"),
+        None => format!("try: lvchange -ay {words}; dmesg and lvs -a say more"),
     };
-    Problem::new(what, todo)
+    Problem::new(format!("not active: {list}{of}: {why}"), todo)
 }
 
 #[cfg(test)]

@@ -91,7 +91,9 @@ impl Output {
     #[must_use]
     pub fn said(&self) -> String {
         let text = if self.err.trim().is_empty() { &self.out } else { &self.err };
-        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let mut lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        // LVM says some things once for each volume.
+        lines.dedup();
         let last = lines.get(lines.len().saturating_sub(6)..).unwrap_or_default().join("; ");
         match (last.is_empty(), self.code) {
             (false, _) => last,
