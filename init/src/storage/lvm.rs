@@ -292,7 +292,10 @@ fn off(group: &str, names: &[&str], kind: Option<&str>, activated: &Output) -> P
     let of = kind.map(|kind| format!(" ({kind})")).unwrap_or_default();
     let todo = match kind {
         Some("thin" | "cache") => {
-            format!("see that thin_check is installed (thin-provisioning-tools), then: lvchange -ay {words}")
+            format!(
+                "see that thin_check is installed (thin-provisioning-tools), then: lvchange -ay {words}; a pool that fails its \
+                 check: lvconvert --repair {group}/POOL (read lvmthin(7) first)"
+            )
         }
         Some(kind) => {
             format!("see that the kernel has the module dm-{kind} (modprobe dm-{kind}), then: lvchange -ay {words}")
