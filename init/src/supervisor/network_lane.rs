@@ -41,6 +41,7 @@ impl NetworkLane {
             network,
             hostname: Some(hostname()),
             udev_patience: UDEV_PATIENCE,
+            missing_patience: UDEV_PATIENCE,
             ..EngineSettings::default()
         };
         let engine = match Engine::start(settings) {
