@@ -9,6 +9,7 @@ use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::thread::UnshareFlags;
 use sino_init::config::schema;
+use sino_init::dhcp::lease::Lease;
 use sino_init::netlink::{Connection, Events, Link};
 use sino_init::network::engine::{Command as Order, Engine, EngineControl, EngineSettings, Report};
 use sino_init::network::ports::CardRule;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         trial("a_missing_cable_is_said_after_a_while", missing),
         trial("an_unmanaged_network_is_not_touched", unmanaged),
         trial("a_lease_gives_address_route_and_name_servers", lease),
+        trial("a_kept_lease_is_asked_for_again", kept_lease),
         trial("a_lease_is_not_another_cards", lease_of_another_card),
         trial("a_lease_outlives_the_supervisor", lease_taken_over),
     ];
@@ -713,6 +715,23 @@ fn lease(net: &mut Net) -> Outcome {
     equal("addresses", &net.addresses("xenbr0")?, &vec!["192.0.2.5/24".to_owned()])?;
     equal("routes", &net.routes()?, &Vec::new())?;
     equal("MTU", &net.link("xenbr0")?.mtu, &1500)
+}
+
+fn kept_lease(net: &mut Net) -> Outcome {
+    net.card("eth0", true)?;
+    net.serve("eth0", 600, &[])?;
+    let kept: Lease = serde_json::from_value(serde_json::json!({
+        "address": "192.0.2.150", "prefix": 24, "routers": [], "routes": [], "dns": [], "domain": null, "search": [],
+        "hostname": null, "ntp": [], "mtu": null, "server": "192.0.2.1", "obtained_at": u64::MAX / 2, "began": 5,
+        "lease_s": 600, "renew_s": 300, "rebind_s": 500,
+    }))?;
+    let settings = net.settings("");
+    net.engine = Some(Engine::start(settings)?);
+    net.order(Order::KnownLease([("xenbr0".to_owned(), kept)].into()))?;
+    net.order(Order::BeginAddresses)?;
+    net.until("the lease", |report| matches!(report, Report::Addressed { .. }))?;
+    net.synchronise()?;
+    equal("addresses", &net.addresses("xenbr0")?, &vec!["192.0.2.150/24".to_owned()])
 }
 
 fn lease_of_another_card(net: &mut Net) -> Outcome {
