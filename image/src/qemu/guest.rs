@@ -318,9 +318,13 @@ impl Drop for SocketFolder {
 fn write_script(file: &Path, machine: &Machine, sockets: &Path) -> Result<()> {
     let exact = quoted(&arguments(machine, &Channels::Sockets(sockets.to_owned())), " ");
     let by_hand = quoted(&arguments(machine, &Channels::Terminal), " \\\n    ");
+    let place = match machine.namespace {
+        Some(_) => "# It ran in a network namespace: its tap devices have to be made before.\n",
+        None => "",
+    };
     let text = format!(
         "#!/bin/sh\n# The machine {:?} with its serial port in this terminal (Ctrl-A x ends it). It was started as:\n# {QEMU} \
-         {exact}\nexec {QEMU} \\\n    {by_hand} \"$@\"\n",
+         {exact}\n{place}exec {QEMU} \\\n    {by_hand} \"$@\"\n",
         machine.name
     );
     fs::write(file, text).with_context(|| format!("writing {}", file.display()))?;
