@@ -277,7 +277,9 @@ impl Guest {
         self.qmp.wait_for_event_with("RESET", "/data/reason", "host-qmp-system-reset", END_WITHIN).map(drop)
     }
 
-    /// Gives a network card (counted from 0) its carrier, or takes it, as if the cable were pulled.
+    /// Gives a network card (counted from 0) its carrier, or takes it, as if the cable were pulled. On an `e1000e` the guest
+    /// does not notice that the carrier goes (seen with QEMU 7.2 and Linux 6.12; also virt-manager/virt-manager#66), only
+    /// whether it is there when its driver starts; `virtio-net-pci` and `e1000` are right.
     ///
     /// # Errors
     /// QEMU does not answer, or the machine has no such card.

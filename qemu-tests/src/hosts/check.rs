@@ -4,6 +4,9 @@ use crate::host::Host;
 use crate::shell::Output;
 use anyhow::Result;
 
+/// How much of an output a complaint shows, in characters; all of it is in the log of the commands.
+const SHOWN: usize = 600;
+
 /// What must be true of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {

@@ -20,7 +20,7 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
     let card = lab.card("virtio-net-pci", Some(LAN))?;
     let (trunk, vlan_server) = lab.trunk("e1000e", VLAN)?;
     let unplugged = lab.card("virtio-net-pci", None)?;
-    let pair = [lab.card("virtio-net-pci", Some(OTHER))?, lab.card("e1000e", Some(OTHER))?];
+    let pair = [lab.card("virtio-net-pci", Some(OTHER))?, lab.card("e1000", Some(OTHER))?];
     let disks = [lab.disk("one", Bus::Virtio, 2048)?, lab.disk("two", Bus::Sata, 1024)?];
     let capture = lab.capture(LAN.0, "udp port 67", "dhcp")?;
     let mut host = Host::begin(lab, &Setup::direct(&[&[card, trunk, unplugged], pair.as_slice()].concat(), &disks))?;
@@ -128,6 +128,8 @@ fn bond(lab: &mut Lab, host: &mut Host) -> Result<()> {
     for card in [3, 4] {
         host.set_link(card, false)?;
         let answered = lab.ping(&address, 20)?;
+        // Evidence for whoever reads the log.
+        host.serial("grep -e Status -e Active -e Interface /proc/net/bonding/both; dmesg | tail -5")?;
         lab.expect(answered >= 15, format!("with card {card} dead {answered} of 20 pings were answered"));
         host.set_link(card, true)?;
         let up =
