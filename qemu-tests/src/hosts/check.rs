@@ -81,8 +81,11 @@ impl Check {
             Wanted::Ends => output.status == 0,
             Wanted::Fails => output.status != 0,
         };
-        (!right)
-            .then(|| format!("{}: wanted {:?}, got status {} and: {text}", self.command, self.wanted, output.status))
+        if right {
+            return None;
+        }
+        let shown: String = text.chars().take(SHOWN).collect();
+        Some(format!("{}: wanted {:?}, got status {} and: {shown}", self.command, self.wanted, output.status))
     }
 }
 
