@@ -73,6 +73,9 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
     // The server was gone for the whole boot; its leases are in its file.
     lab.lan.start(&lab.namespace, &Settings::default())?;
     host.settle()?;
+    host.write_file("/run/lab/file", "a = [\"b\"] # it's\n\nend\n")?;
+    let wrong = host.check(&[is("cat /run/lab/file", "a = [\"b\"] # it's\n\nend")])?;
+    lab.note("a file written by typing", wrong);
     let mac = host.mac("xenbr0")?;
     let again = lab.lan.wait_for(mark, &mac, "DHCPACK", ASK)?;
     lab.expect(again.is_some(), format!("after a reboot the address is {again:?}"));
