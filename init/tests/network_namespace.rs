@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         trial("announcements_count_only_where_they_are_asked_for", announcements),
         trial("announced_addresses_come_and_go_with_the_configuration", announced),
         trial("guests_interfaces_are_left_alone", guests),
+        trial("many_guests_that_come_and_go_change_nothing", many_guests),
         trial("what_the_kernel_refuses_is_said_once_in_its_words", refused),
         trial("a_missing_cable_is_said_after_a_while", missing),
         trial("an_unmanaged_network_is_not_touched", unmanaged),
@@ -597,6 +598,31 @@ fn guests(net: &mut Net) -> Outcome {
     ip(&["link", "delete", "vif2.0"])?;
     net.synchronise()?;
     equal("lan is gone", &net.link("lan").is_err(), &true)
+}
+
+fn many_guests(net: &mut Net) -> Outcome {
+    net.card("eth0", true)?;
+    net.start(FIXED)?;
+    settle(net)?;
+    let file = net.folder.path().join("network.json");
+    let (before, mac) = (fs::read_to_string(&file)?, net.link("xenbr0")?.mac);
+    let mut batch = String::new();
+    for number in 1..=100 {
+        batch += &format!("link add vif{number}.0 type veth peer name g{number}\n");
+        batch += &format!("link set vif{number}.0 address 00:00:00:00:00:01 master xenbr0 up\nlink set g{number} up\n");
+    }
+    for number in 1..=50 {
+        batch += &format!("link delete vif{number}.0\n");
+    }
+    let path = net.folder.path().join("batch");
+    fs::write(&path, batch)?;
+    net.reports.clear();
+    ip(&["-batch", &path.display().to_string()])?;
+    net.synchronise()?;
+    equal("reports", &net.reports, &Vec::new())?;
+    equal("ports", &net.ports("xenbr0")?.len(), &51)?;
+    equal("MAC address", &net.link("xenbr0")?.mac, &mac)?;
+    equal("network.json", &fs::read_to_string(&file)?, &before)
 }
 
 fn refused(net: &mut Net) -> Outcome {
