@@ -48,6 +48,7 @@ pub fn mac_text(mac: Mac) -> String {
 }
 
 /// A network link.
+#[allow(clippy::struct_excessive_bools)] // Facts that do not depend on one another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     /// Its number; it is never given to another link while the kernel runs.
@@ -68,6 +69,9 @@ pub struct Link {
     pub up: bool,
     /// Whether a cable with a partner is plugged in; of a bridge, whether a port is.
     pub carrier: bool,
+    /// Whether the kernel has made it ready to send (`IF_OPER_UP` of RFC 2863); until then packets are dropped silently,
+    /// also for a moment after the carrier has come. Some kinds of links never say so.
+    pub ready: bool,
     /// The bridge or bond that it is a port of.
     pub master: Option<u32>,
     /// The link below it (of a VLAN link), or its peer (of a veth).
@@ -179,12 +183,12 @@ impl Connection {
         Ok(routes)
     }
 
-    /// Makes a bridge, a bond or a VLAN link.
+    /// Makes a bridge, a bond or a VLAN link; without `mac` the kernel chooses its MAC address.
     ///
     /// # Errors
     /// The kernel refuses: the name is taken, the driver is missing.
-    pub fn create(&mut self, name: &str, link: &NewLink) -> Result<()> {
-        self.change(request::create(name, link), NLM_F_CREATE | NLM_F_EXCL)
+    pub fn create(&mut self, name: &str, link: &NewLink, mac: Option<Mac>) -> Result<()> {
+        self.change(request::create(name, link, mac), NLM_F_CREATE | NLM_F_EXCL)
             .with_context(|| format!("{name}: making the {}", link.word()))
     }
 

@@ -45,7 +45,7 @@ const STORAGE: &str = "storage";
 /// How long a change of a service may take.
 const SERVICE_WITHIN: Duration = Duration::from_secs(60);
 /// How long the addresses wait for what `/srv` says of them. A file system that is checked takes longer.
-const SRV_WITHIN: Duration = Duration::from_secs(10);
+const SRV_WITHIN: Duration = Duration::from_secs(25);
 
 /// What other threads tell the supervisor's own.
 #[derive(Debug)]
@@ -133,10 +133,23 @@ fn begin() -> Result<()> {
     rustix::thread::set_name(c"sino-supervisor").context("naming the process")?;
     // Among the last to end when memory is short: without it guests and leases are nobody's.
     let _ = std::fs::write("/proc/self/oom_score_adj", "-900");
+    name_the_host();
     std::fs::create_dir_all(layout::RUN)?;
     let new = format!("{}.new", layout::SUPERVISOR_PID);
     std::fs::write(&new, format!("{}\n", std::process::id())).with_context(|| format!("writing {new}"))?;
     std::fs::rename(&new, layout::SUPERVISOR_PID).with_context(|| format!("renaming {new}"))
+}
+
+/// Gives the kernel the host's name, which systemd would do later: DHCP servers are told it.
+fn name_the_host() {
+    let name = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    let unnamed = rustix::system::uname().nodename().to_bytes() == b"(none)";
+    if unnamed
+        && identity::is_hostname(name.trim())
+        && let Err(error) = rustix::system::sethostname(name.trim().as_bytes())
+    {
+        log::warn!("the host has no name yet: {error}");
+    }
 }
 
 /// Listens for requests; each waits for the supervisor's own thread.

@@ -52,6 +52,7 @@ pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
 pub(super) fn link(payload: &[u8]) -> Option<Link> {
     const ETHERNET: u16 = 1;
     const UP: u32 = 1;
+    const OPERATIONAL: u8 = 6;
     let mut link = Link {
         index: u32_at(payload, 4)?,
         ethernet: u16_at(payload, 2)? == ETHERNET,
@@ -65,6 +66,7 @@ pub(super) fn link(payload: &[u8]) -> Option<Link> {
             4 => link.mtu = u32_at(value, 0)?,
             5 => link.below = u32_at(value, 0).filter(|&index| index != 0),
             10 => link.master = u32_at(value, 0).filter(|&index| index != 0),
+            16 => link.ready = value.first() == Some(&OPERATIONAL),
             18 => info(&mut link, value),
             33 => link.carrier = value.first() == Some(&1),
             54 => link.permanent_mac = Mac::try_from(value).ok(),

@@ -10,11 +10,12 @@ fn bytes(message: &Message) -> Vec<u8> {
 
 #[test]
 fn a_bond_and_a_vlan_are_asked_for_as_the_kernel_reads_them() {
-    let bond = read::link(&bytes(&request::create("bond0", &NewLink::Bond(BondKind::Lacp)))).unwrap();
+    let bond = read::link(&bytes(&request::create("bond0", &NewLink::Bond(BondKind::Lacp), Some([2; 6])))).unwrap();
     assert_eq!((bond.name.as_str(), bond.kind.as_deref(), bond.bond_mode), ("bond0", Some("bond"), Some(4)));
-    let vlan = read::link(&bytes(&request::create("lan.7", &NewLink::Vlan { id: 7, below: 12 }))).unwrap();
+    assert_eq!(bond.mac, Some([2; 6]));
+    let vlan = read::link(&bytes(&request::create("lan.7", &NewLink::Vlan { id: 7, below: 12 }, None))).unwrap();
     assert_eq!((vlan.kind.as_deref(), vlan.vlan, vlan.below), (Some("vlan"), Some(7), Some(12)));
-    let bridge = read::link(&bytes(&request::create("xenbr0", &NewLink::Bridge))).unwrap();
+    let bridge = read::link(&bytes(&request::create("xenbr0", &NewLink::Bridge, None))).unwrap();
     assert_eq!(bridge.kind.as_deref(), Some("bridge"));
 }
 

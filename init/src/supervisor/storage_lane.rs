@@ -10,7 +10,7 @@ use crate::network::flags;
 use crate::storage::lvm::Group;
 use crate::storage::srv::State;
 use crate::storage::state::{self, StorageState};
-use crate::storage::{Host, lvm, srv, swap};
+use crate::storage::{Host, lvm, lvm_config, srv, swap};
 use crate::udev;
 use anyhow::{Context, Result, anyhow};
 use log::Level;
@@ -67,7 +67,13 @@ fn devices(boot: bool) -> Result<Done<()>, Fault> {
     if !boot {
         return Ok(done((), "known"));
     }
+    // Before udevd, which activates what is complete as soon as it sees it.
+    let group = load(false).config.storage.group;
+    let kept_to = lvm_config::keep_to(Host::this(), &group);
     let started = udev::start()?;
+    if let Err(error) = kept_to {
+        log::warn!("LVM may activate other groups than {group}: {error:#}");
+    }
     if !udev::settle(SETTLES_WITHIN)? {
         return Err(Fault::from(anyhow!("udev is still busy after {} s", SETTLES_WITHIN.as_secs()))
             .seen("some disk or controller answers slowly")

@@ -25,6 +25,8 @@ pub(super) const NETWORK_APPLY: &str = "sino network apply";
 pub(super) const NETWORK_CONFIRM: &str = "sino network confirm";
 /// How long it takes back an unconfirmed configuration after, in seconds.
 pub(super) const REVERT_SECONDS: u64 = 60;
+/// How long after a change at the latest it is on the volume, in seconds.
+pub(super) const KEPT_SECONDS: u64 = 10;
 /// A boot that stops in a shell of stage two while the supervisor is at work already.
 pub(super) const BREAK_BEFORE_HANDOVER: &str = "sino.break=hand-over";
 
