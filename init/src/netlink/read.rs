@@ -10,6 +10,7 @@ const HEADER: usize = 16;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Header {
     pub(super) kind: u16,
+    pub(super) flags: u16,
     pub(super) sequence: u32,
 }
 
@@ -31,7 +32,8 @@ impl<'a> Iterator for Messages<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let length = usize::try_from(u32_at(self.rest, 0)?).ok()?;
         let payload = self.rest.get(HEADER..length)?;
-        let header = Header { kind: u16_at(self.rest, 4)?, sequence: u32_at(self.rest, 8)? };
+        let header =
+            Header { kind: u16_at(self.rest, 4)?, flags: u16_at(self.rest, 6)?, sequence: u32_at(self.rest, 8)? };
         self.rest = self.rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some((header, payload))
     }

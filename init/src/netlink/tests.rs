@@ -49,6 +49,20 @@ fn a_refusal_carries_the_kernels_words() {
     assert!(outcome(DONE, &0_i32.to_ne_bytes()).is_ok());
 }
 
+#[test]
+fn a_list_that_changed_while_it_was_told_is_noticed() {
+    let message = |kind: u16, flags: u16, sequence: u32| {
+        let mut bytes = 20_u32.to_ne_bytes().to_vec();
+        bytes.extend([kind.to_ne_bytes(), flags.to_ne_bytes()].concat());
+        bytes.extend([sequence.to_ne_bytes(), [0; 4], [0; 4]].concat());
+        bytes
+    };
+    let datagram =
+        [message(16, 2, 7), message(16, 2, 6), message(16, 2 | NLM_F_DUMP_INTR, 7), message(DONE, 2, 7)].concat();
+    let answers = answers(&datagram, 7);
+    assert!(matches!(answers.as_slice(), [Answer::Item(_), Answer::Changed, Answer::Item(_), Answer::End(Ok(()))]));
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {

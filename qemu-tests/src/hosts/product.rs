@@ -48,7 +48,7 @@ pub(super) fn up() -> Vec<Check> {
 pub(super) fn mounted(swap: bool) -> Vec<Check> {
     let (group, volume) = VOLUME;
     let mut checks = vec![
-        is("findmnt -no SOURCE,FSTYPE /srv | tr -s ' '", &format!("/dev/mapper/{group}-{volume} ext4")),
+        is("findmnt -no SOURCE,FSTYPE /srv | tr -s ' '", &format!("/dev/{group}/{volume} ext4")),
         // Not another mount on top of it.
         is("findmnt -no TARGET /srv | wc -l", "1"),
         has("udevadm info --query=property /dev/xvg/xvol", &["DM_NAME=xvg-xvol"]),
