@@ -13,6 +13,7 @@ pub mod network_lane;
 pub mod readiness;
 pub mod storage_lane;
 
+use crate::config::Severity;
 use crate::{adopt, child, identity};
 use anyhow::{Context, Result, bail};
 use control::{Answer, Request};
@@ -261,7 +262,7 @@ impl Supervisor {
 
     fn answer(&mut self, request: &Request) -> Result<String> {
         match request {
-            Request::NetworkApply { revert_after } => Ok(self.apply(*revert_after)),
+            Request::NetworkApply { revert_after } => self.apply(*revert_after),
             Request::NetworkConfirm => {
                 if self.known.pending.take().is_none() {
                     bail!("there is nothing to confirm: no network was applied, or the time was over and it went back");
@@ -299,16 +300,20 @@ impl Supervisor {
         }
     }
 
-    fn apply(&mut self, revert_after: u32) -> String {
+    fn apply(&mut self, revert_after: u32) -> Result<String> {
         let loaded = storage_lane::load(keeping::is_mounted());
         let network = loaded.config.network.clone();
+        // A mistyped address would fall back to the layer below, and that is not what was asked for.
+        if let Some(error) = loaded.problems.iter().find(|problem| problem.severity == Severity::Error) {
+            bail!("nothing is changed, because the configuration has an error: {error}");
+        }
         let problems: Vec<String> = loaded.problems.iter().map(|problem| format!("\nwarning: {problem}")).collect();
         let current = self.known.network.clone().unwrap_or_default();
         if network == current {
-            return format!("the network is so already{}", problems.concat());
+            return Ok(format!("the network is so already{}", problems.concat()));
         }
         let previous = self.known.pending.take().map_or(current, |pending| pending.previous);
-        let mut text = "applied".to_owned();
+        let mut text = format!("applied{}", problems.concat());
         if revert_after > 0 {
             let until_us = now_us() + u64::from(revert_after) * 1_000_000;
             self.known.pending = Some(known::Pending { previous, until_us });
@@ -321,7 +326,7 @@ impl Supervisor {
         self.known.keep();
         self.keeping.config(loaded.config);
         self.network.reconfigure(network);
-        text
+        Ok(text)
     }
 
     fn revert(&mut self) {

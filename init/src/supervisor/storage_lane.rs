@@ -56,7 +56,8 @@ pub fn run(boot: bool, news: &Sender) {
         if let Err(error) = events.wait() {
             return log::warn!("disks that come later are not noticed: {error:#}");
         }
-        if needs_more() && may_be_complete() {
+        // Not while a command is at work: what comes then is its own.
+        if needs_more() && may_be_complete() && state::claim(Host::this()).is_ok() {
             console::say("a disk came: looking for the volume group again", Level::Info);
             once(&mut Lane::new(super::STORAGE, "storage ", 5, false), news);
         }
@@ -102,7 +103,7 @@ fn once(lane: &mut Lane, news: &Sender) {
     let mut storage = StorageState::default();
     {
         // Whoever activates volumes waits for udev's word, so udevd must not go meanwhile.
-        let _claim = state::claim(host);
+        let _claim = state::claim(host).inspect_err(|error| log::warn!("{error:#}"));
         let held = udev::hold();
         let group = lane.step("volume-group", || lvm::activate(host, &settings));
         drop(held);
@@ -249,7 +250,8 @@ impl Events {
                 Ok((_, length)) => {
                     let text = buffer.get(..length).unwrap_or_default();
                     let has = |part: &[u8]| text.windows(part.len()).any(|window| window == part);
-                    came |= has(b"SUBSYSTEM=block\0") && !has(b"ACTION=remove\0") && !has(b"DEVNAME=dm-");
+                    // Not a change: that is somebody who writes to a disk that has been there.
+                    came |= has(b"SUBSYSTEM=block\0") && has(b"ACTION=add\0") && !has(b"DEVNAME=dm-");
                 }
                 // Events were lost: perhaps one of them.
                 Err(rustix::io::Errno::NOBUFS) => came = true,
