@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 pub const FAST: &str = "systemd.mask=systemd-timesyncd.service systemd.mask=systemd-binfmt.service \
                         systemd.mask=modprobe@drm.service systemd.mask=modprobe@efi_pstore.service \
                         systemd.mask=getty@tty1.service systemd.mask=user@0.service systemd.mask=console-setup.service \
-                        systemd.mask=cron.service";
+                        systemd.mask=cron.service systemd.mask=sino-network-online.service";
 /// How long one command may take.
 const COMMAND: Duration = Duration::from_secs(150);
 /// How long Debian may take to shut down.

@@ -8,6 +8,15 @@ use sino_boot::stage::{Done, Fault, Stage};
 use sino_boot::{console, layout};
 use std::path::Path;
 
+/// Says a line on every console; what is no trouble only in the log once somebody may work on the consoles.
+pub fn say(line: &str, level: Level) {
+    if level > Level::Warn && Path::new(layout::HANDED_OVER).exists() {
+        log::log!(level, "{line}");
+    } else {
+        console::say(line, level);
+    }
+}
+
 /// A lane while it runs.
 pub struct Lane {
     stage: Stage,
@@ -21,7 +30,7 @@ impl Lane {
     pub fn new(name: &'static str, label: &'static str, total: usize, boot: bool) -> Self {
         let narrator = Box::new(move |line: &str, failed: bool| {
             let level = if failed { Level::Error } else { Level::Info };
-            if boot { console::say(line, level) } else { log::log!(level, "{line}") }
+            if boot { say(line, level) } else { log::log!(level, "{line}") }
         });
         Self { stage: Stage::lane(name, label, total, narrator), boot }
     }

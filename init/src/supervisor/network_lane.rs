@@ -1,14 +1,13 @@
 //! The network lane: the engine, its milestones in the boot's record, and what a lease means for the rest of the host.
 
 use super::keeping::Keeping;
-use super::lane::Lane;
+use super::lane::{self, Lane};
 use crate::config::schema::{FIRST_BRIDGE, Network};
 use crate::dhcp::lease::Lease;
 use crate::network::engine::{Command, Engine, EngineControl, EngineSettings, Report};
 use crate::network::state::NetworkState;
 use log::Level;
 use rustix::fd::BorrowedFd;
-use sino_boot::console;
 use sino_boot::record::now_us;
 use sino_boot::stage::Fault;
 use std::collections::BTreeMap;
@@ -124,7 +123,7 @@ impl NetworkLane {
                 if warning {
                     self.lane.warn(&text);
                 } else {
-                    console::say(&text, Level::Info);
+                    lane::say(&text, Level::Info);
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! The storage lane: devices, the volume group, `/srv`, swap, and the identity that is kept there.
 
-use super::lane::Lane;
+use super::lane::{self, Lane};
 use super::{News, Sender};
 use crate::config::{Layers, Loaded, Severity};
 use crate::dhcp::lease::Lease;
@@ -17,8 +17,8 @@ use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
+use sino_boot::layout;
 use sino_boot::stage::{Done, Fault, done};
-use sino_boot::{console, layout};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -58,7 +58,7 @@ pub fn run(boot: bool, news: &Sender) {
         }
         // Not while a command is at work: what comes then is its own.
         if needs_more() && may_be_complete() && state::claim(Host::this()).is_ok() {
-            console::say("a disk came: looking for the volume group again", Level::Info);
+            lane::say("a disk came: looking for the volume group again", Level::Info);
             once(&mut Lane::new(super::STORAGE, "storage ", 5, false), news);
         }
     }
@@ -112,7 +112,7 @@ fn once(lane: &mut Lane, news: &Sender) {
             lane.warn(&problem.to_string());
         }
         lane.step("srv", || {
-            let say = |line: &str| console::say(&format!("srv: {line}"), Level::Info);
+            let say = |line: &str| lane::say(&format!("srv: {line}"), Level::Info);
             storage.srv = srv::attempt(host, &settings, &storage.group, &say);
             storage.srv.clone().outcome()
         });

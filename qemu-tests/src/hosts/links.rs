@@ -72,7 +72,9 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
     host.switch_on_with(BREAK_BEFORE_HANDOVER)?;
     host.wait_for_console(SHELL, Duration::from_secs(200))?;
     lab.lan.wait_for(mark, &mac, "DHCPACK", ASK)?;
-    host.type_line(&format!("kill -9 {SUPERVISOR}; exit"))?;
+    // Before it is bound there is nothing that another supervisor could go on with.
+    let bound = format!("until ip -4 address show {BRIDGE} | grep -q inet; do sleep 1; done");
+    host.type_line(&format!("{bound}; kill -9 {SUPERVISOR}; exit"))?;
     host.log_in()?;
     host.settle()?;
     let wrong = host.check(&up())?;
