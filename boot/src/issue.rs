@@ -10,9 +10,9 @@ use std::path::Path;
 /// What stands above it all. agetty(8) takes a backslash for an escape, so each is doubled.
 const LOGO: &str = r"
   ___ ___ _  _  ___
- / __|_ _| \| |/ _ \
- \__ \| || .` | (_) |
- |___/___|_|\_|\___/
+ / __|_ _| \\| |/ _ \\
+ \\__ \\| || .` | (_) |
+ |___/___|_|\\_|\\___/
 ";
 
 /// What agetty(8) looks at: a change of its time makes it show the text again (`agetty --reload`).

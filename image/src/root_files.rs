@@ -106,10 +106,11 @@ Documentation=man:sino(8)
 After=sino.service
 Before=network-online.target
 
+# A network that does not come is said by the supervisor; whoever waits for it goes on without.
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/usr/sbin/sino network wait --timeout 120
+ExecStart=-/usr/sbin/sino network wait --timeout 30
 
 [Install]
 WantedBy=network-online.target

@@ -74,7 +74,40 @@ pub fn living(file: &str, name: &str) -> Option<u32> {
 fn take(pid: u32) -> Result<()> {
     let group = own_group(&fs::read_to_string("/proc/self/cgroup").context("reading /proc/self/cgroup")?)?;
     let file = Path::new(GROUPS).join(group.trim_start_matches('/')).join("cgroup.procs");
-    fs::write(&file, pid.to_string()).with_context(|| format!("moving process {pid} by {}", file.display()))
+    fs::write(&file, pid.to_string()).with_context(|| format!("moving process {pid} by {}", file.display()))?;
+    for child in descendants(pid, &parents()) {
+        // It may have ended meanwhile.
+        let _ = fs::write(&file, child.to_string());
+    }
+    Ok(())
+}
+
+/// Every process with its parent. Source: proc(5), `/proc/PID/status`.
+fn parents() -> Vec<(u32, u32)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let parent = |pid: u32| -> Option<(u32, u32)> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+        Some((pid, line.trim().parse().ok()?))
+    };
+    numbers.filter_map(parent).collect()
+}
+
+/// What it has started, and what those have: a file system's check goes on while Debian takes over.
+fn descendants(pid: u32, parents: &[(u32, u32)]) -> Vec<u32> {
+    let mut all = vec![pid];
+    let mut next = 0;
+    while let Some(&of) = all.get(next) {
+        next += 1;
+        let children: Vec<u32> = parents.iter().filter(|(_, parent)| *parent == of).map(|(pid, _)| *pid).collect();
+        for child in children {
+            if !all.contains(&child) {
+                all.push(child);
+            }
+        }
+    }
+    all.split_off(1)
 }
 
 /// The control group of this process, which must be a unit's. Source: cgroups(7), `/proc/PID/cgroup`.
@@ -98,6 +131,12 @@ mod tests {
         for other in ["0::/user.slice/session-1.scope\n", "0::/\n", "1:name=x:/\n", ""] {
             assert!(own_group(other).is_err(), "{other}");
         }
+    }
+
+    #[test]
+    fn what_a_process_has_started_goes_with_it() {
+        assert_eq!(descendants(5, &[(1, 0), (5, 1), (6, 5), (7, 6), (8, 1), (9, 5)]), [6, 9, 7]);
+        assert!(parents().contains(&(std::process::id(), std::os::unix::process::parent_id())));
     }
 
     #[test]

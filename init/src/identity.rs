@@ -88,8 +88,8 @@ pub fn restore(root: &Path, store: &Store, config: &Config) -> Restored {
             return restored;
         }
     };
-    restored.store_was_there = match store.device() {
-        Ok(_) => true,
+    restored.store_was_there = match store.check() {
+        Ok(()) => true,
         // Whoever mounts /srv has said why.
         Err(error) if error.is::<NotMounted>() => false,
         Err(error) => {
@@ -260,7 +260,7 @@ pub struct Saved {
 /// Call it only after a [`restore`] that could read the store: what runs before is not yet this host.
 pub fn save(root: &Path, store: &Store, config: &Config, what: &[Item], occasion: Occasion) -> Saved {
     let mut saved = Saved::default();
-    if let Err(error) = store.device() {
+    if let Err(error) = store.check() {
         saved.not_mounted = error.is::<NotMounted>();
         let why = format!("{error:#}");
         saved.failed = what.iter().map(|item| (*item, why.clone())).collect();

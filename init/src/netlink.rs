@@ -13,8 +13,8 @@ pub use request::{BondKind, Lifetime, NewLink};
 
 use anyhow::{Context, Result, bail};
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage as Message;
 use rustix::fd::{AsRawFd, OwnedFd};
@@ -33,6 +33,8 @@ pub const OWN_PROTOCOL: u8 = 83;
 const ANSWER: Duration = Duration::from_secs(30);
 /// Room for one message of a dump; the kernel fills up to 32 KiB.
 const BUFFER: usize = 64 << 10;
+/// How often a list that changes while it is told is asked for.
+const DUMPS: usize = 20;
 /// `NETLINK_EXT_ACK` of `include/uapi/linux/netlink.h`: refusals come with a text.
 const EXT_ACK: i32 = 11;
 /// `NLMSGERR_ATTR_MSG`: that text.
@@ -48,6 +50,7 @@ pub fn mac_text(mac: Mac) -> String {
 }
 
 /// A network link.
+#[allow(clippy::struct_excessive_bools)] // Facts that do not depend on one another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     /// Its number; it is never given to another link while the kernel runs.
@@ -68,6 +71,9 @@ pub struct Link {
     pub up: bool,
     /// Whether a cable with a partner is plugged in; of a bridge, whether a port is.
     pub carrier: bool,
+    /// Whether the kernel has made it ready to send (`IF_OPER_UP` of RFC 2863); until then packets are dropped silently,
+    /// also for a moment after the carrier has come. Some kinds of links never say so.
+    pub ready: bool,
     /// The bridge or bond that it is a port of.
     pub master: Option<u32>,
     /// The link below it (of a VLAN link), or its peer (of a veth).
@@ -158,7 +164,7 @@ impl Connection {
     /// # Errors
     /// The kernel does not answer.
     pub fn links(&mut self) -> Result<Vec<Link>> {
-        self.dump(request::list_links(), read::link).context("listing the network links")
+        self.dump(&request::list_links(), read::link).context("listing the network links")
     }
 
     /// All addresses of both families.
@@ -166,7 +172,7 @@ impl Connection {
     /// # Errors
     /// The kernel does not answer.
     pub fn addresses(&mut self) -> Result<Vec<Address>> {
-        self.dump(request::list_addresses(), read::address).context("listing the addresses")
+        self.dump(&request::list_addresses(), read::address).context("listing the addresses")
     }
 
     /// The unicast routes of the main table, of both families.
@@ -174,17 +180,17 @@ impl Connection {
     /// # Errors
     /// The kernel does not answer.
     pub fn routes(&mut self) -> Result<Vec<Route>> {
-        let mut routes = self.dump(request::list_routes(false), read::route).context("listing the IPv4 routes")?;
-        routes.extend(self.dump(request::list_routes(true), read::route).context("listing the IPv6 routes")?);
+        let mut routes = self.dump(&request::list_routes(false), read::route).context("listing the IPv4 routes")?;
+        routes.extend(self.dump(&request::list_routes(true), read::route).context("listing the IPv6 routes")?);
         Ok(routes)
     }
 
-    /// Makes a bridge, a bond or a VLAN link.
+    /// Makes a bridge, a bond or a VLAN link; without `mac` the kernel chooses its MAC address.
     ///
     /// # Errors
     /// The kernel refuses: the name is taken, the driver is missing.
-    pub fn create(&mut self, name: &str, link: &NewLink) -> Result<()> {
-        self.change(request::create(name, link), NLM_F_CREATE | NLM_F_EXCL)
+    pub fn create(&mut self, name: &str, link: &NewLink, mac: Option<Mac>) -> Result<()> {
+        self.change(request::create(name, link, mac), NLM_F_CREATE | NLM_F_EXCL)
             .with_context(|| format!("{name}: making the {}", link.word()))
     }
 
@@ -280,21 +286,28 @@ impl Connection {
         }
     }
 
-    /// Asks for a list.
-    fn dump<T>(&mut self, message: Message, read: fn(&[u8]) -> Option<T>) -> Result<Vec<T>> {
-        let sequence = self.send(message, NLM_F_DUMP)?;
-        let mut list = Vec::new();
-        loop {
-            for answer in self.receive(sequence)? {
-                match answer {
-                    Answer::Item(payload) => list.extend(read(&payload)),
-                    Answer::End(result) => {
-                        result?;
-                        return Ok(list);
+    /// Asks for a list, again if it changed while the kernel told it: it may lack something that is there.
+    fn dump<T>(&mut self, message: &Message, read: fn(&[u8]) -> Option<T>) -> Result<Vec<T>> {
+        for _ in 0..DUMPS {
+            let sequence = self.send(message.clone(), NLM_F_DUMP)?;
+            let (mut list, mut changed, mut end) = (Vec::new(), false, false);
+            while !end {
+                for answer in self.receive(sequence)? {
+                    match answer {
+                        Answer::Item(payload) => list.extend(read(&payload)),
+                        Answer::Changed => changed = true,
+                        Answer::End(result) => {
+                            result?;
+                            end = true;
+                        }
                     }
                 }
             }
+            if !changed {
+                return Ok(list);
+            }
         }
+        bail!("it changed each of the {DUMPS} times that it was asked for")
     }
 
     fn send(&mut self, message: Message, flags: u16) -> Result<u32> {
@@ -334,6 +347,8 @@ impl Connection {
 enum Answer {
     /// A link, an address, a route: its bytes after netlink's header.
     Item(Vec<u8>),
+    /// The list changed while it was told (`NLM_F_DUMP_INTR`).
+    Changed,
     /// The end, or a refusal.
     End(Result<(), Refused>),
 }
@@ -347,6 +362,9 @@ fn answers(datagram: &[u8], sequence: u32) -> Vec<Answer> {
     for (header, payload) in read::Messages::new(datagram) {
         if header.sequence != sequence {
             continue;
+        }
+        if header.flags & NLM_F_DUMP_INTR != 0 {
+            answers.push(Answer::Changed);
         }
         match header.kind {
             ERROR | DONE => answers.push(Answer::End(outcome(header.kind, payload))),

@@ -3,7 +3,7 @@
 
 use crate::bring_up::{self, Outcome};
 use crate::config::Layers;
-use crate::udev;
+use crate::{adopt, supervisor, udev};
 use anyhow::{Context, Result, anyhow};
 use log::Level;
 use rustix::system::{RebootCommand, reboot};
@@ -38,12 +38,12 @@ pub fn boot(stage: &mut Stage, options: &Options) -> Result<(), StepError> {
     // Debian comes up without it, too; then the host has no network of ours, and systemd starts the supervisor.
     let _ = stage.step("bring-up", |_| bring_up(options));
     stage.step("hand-over", |_| {
-        udev::end();
         executable(layout::USERLAND_INIT).map_err(|cause| {
             Fault::from(cause)
                 .hint("put it right in the shell, then leave the shell with \"exit\"")
                 .hint("or boot the stick anew: what was changed in memory is gone then")
         })?;
+        udev::end();
         Ok(done((), layout::USERLAND_INIT))
     })
 }
@@ -56,6 +56,9 @@ fn bring_up(options: &Options) -> Result<Done<()>, Fault> {
     });
     if seconds == 0 {
         return Ok(not_requested(()));
+    }
+    if adopt::living(layout::SUPERVISOR_PID, supervisor::NAME).is_some() {
+        return Ok(done((), "the supervisor is at work"));
     }
     let limit = Duration::from_secs(u64::from(seconds));
     match bring_up::wait_for_supervisor(limit)? {
@@ -99,6 +102,15 @@ pub fn run(arguments: Vec<OsString>) {
         stage.warn(&missing);
     }
     let options = options::parse(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default()).0;
+    let break_before = options.break_before.clone();
+    stage.before_each(Box::new(move |step| {
+        // "all" means stage one's: what comes after them is Debian's to look at.
+        if break_before.iter().any(|wanted| wanted == step) {
+            let reason = format!("sino.break={step}; exit goes on");
+            // Whoever asked for it is there, so nothing restarts by itself.
+            let _ = rescue_shell::open(&reason, &shell, None, None);
+        }
+    }));
     let result = boot(&mut stage, &options);
     // The keeper and the supervisor write to the record, too: only what is new is added.
     let saved = BootRecord::update(path, |record| {
@@ -115,11 +127,6 @@ pub fn run(arguments: Vec<OsString>) {
         let _ = std::fs::remove_file(layout::HANDED_OVER);
         console::say(&format!("FAILED: executing {}: {error}", layout::USERLAND_INIT), Level::Error);
     }
-    let shell = || {
-        let mut command = Command::new("setsid");
-        command.args(["-c", "/bin/sh", "-i"]);
-        command
-    };
     let limit = Duration::from_secs(u64::from(options.rescue_timeout));
     let countdown = (!limit.is_zero()).then_some(Countdown { limit, then: "the machine restarts" });
     let (what, command) = match options.on_failure {
@@ -140,6 +147,12 @@ pub fn run(arguments: Vec<OsString>) {
     if let Err(error) = reboot(command) {
         console::say(&format!("the kernel refuses: {error}"), Level::Error);
     }
+}
+
+fn shell() -> Command {
+    let mut command = Command::new("setsid");
+    command.args(["-c", "/bin/sh", "-i"]);
+    command
 }
 
 #[cfg(test)]

@@ -90,6 +90,9 @@ fn storage_text(storage: &StorageState) -> String {
         None => writeln!(text, "no volume group {}", storage.group.name),
     };
     let _ = writeln!(text, "{}", login_text::storage_line(storage));
+    if !storage.srv.note.is_empty() {
+        let _ = writeln!(text, "{}", storage.srv.note);
+    }
     if let Ok(now) = Now::look(Host::this())
         && now.mounted
     {

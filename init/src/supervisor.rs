@@ -13,6 +13,7 @@ pub mod network_lane;
 pub mod readiness;
 pub mod storage_lane;
 
+use crate::config::Severity;
 use crate::{adopt, child, identity};
 use anyhow::{Context, Result, bail};
 use control::{Answer, Request};
@@ -45,7 +46,7 @@ const STORAGE: &str = "storage";
 /// How long a change of a service may take.
 const SERVICE_WITHIN: Duration = Duration::from_secs(60);
 /// How long the addresses wait for what `/srv` says of them. A file system that is checked takes longer.
-const SRV_WITHIN: Duration = Duration::from_secs(10);
+const SRV_WITHIN: Duration = Duration::from_secs(25);
 
 /// What other threads tell the supervisor's own.
 #[derive(Debug)]
@@ -133,10 +134,23 @@ fn begin() -> Result<()> {
     rustix::thread::set_name(c"sino-supervisor").context("naming the process")?;
     // Among the last to end when memory is short: without it guests and leases are nobody's.
     let _ = std::fs::write("/proc/self/oom_score_adj", "-900");
+    name_the_host();
     std::fs::create_dir_all(layout::RUN)?;
     let new = format!("{}.new", layout::SUPERVISOR_PID);
     std::fs::write(&new, format!("{}\n", std::process::id())).with_context(|| format!("writing {new}"))?;
     std::fs::rename(&new, layout::SUPERVISOR_PID).with_context(|| format!("renaming {new}"))
+}
+
+/// Gives the kernel the host's name, which systemd would do later: DHCP servers are told it.
+fn name_the_host() {
+    let name = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    let unnamed = rustix::system::uname().nodename().to_bytes() == b"(none)";
+    if unnamed
+        && identity::is_hostname(name.trim())
+        && let Err(error) = rustix::system::sethostname(name.trim().as_bytes())
+    {
+        log::warn!("the host has no name yet: {error}");
+    }
 }
 
 /// Listens for requests; each waits for the supervisor's own thread.
@@ -248,7 +262,7 @@ impl Supervisor {
 
     fn answer(&mut self, request: &Request) -> Result<String> {
         match request {
-            Request::NetworkApply { revert_after } => Ok(self.apply(*revert_after)),
+            Request::NetworkApply { revert_after } => self.apply(*revert_after),
             Request::NetworkConfirm => {
                 if self.known.pending.take().is_none() {
                     bail!("there is nothing to confirm: no network was applied, or the time was over and it went back");
@@ -286,16 +300,20 @@ impl Supervisor {
         }
     }
 
-    fn apply(&mut self, revert_after: u32) -> String {
+    fn apply(&mut self, revert_after: u32) -> Result<String> {
         let loaded = storage_lane::load(keeping::is_mounted());
         let network = loaded.config.network.clone();
+        // A mistyped address would fall back to the layer below, and that is not what was asked for.
+        if let Some(error) = loaded.problems.iter().find(|problem| problem.severity == Severity::Error) {
+            bail!("nothing is changed, because the configuration has an error: {error}");
+        }
         let problems: Vec<String> = loaded.problems.iter().map(|problem| format!("\nwarning: {problem}")).collect();
         let current = self.known.network.clone().unwrap_or_default();
         if network == current {
-            return format!("the network is so already{}", problems.concat());
+            return Ok(format!("the network is so already{}", problems.concat()));
         }
         let previous = self.known.pending.take().map_or(current, |pending| pending.previous);
-        let mut text = "applied".to_owned();
+        let mut text = format!("applied{}", problems.concat());
         if revert_after > 0 {
             let until_us = now_us() + u64::from(revert_after) * 1_000_000;
             self.known.pending = Some(known::Pending { previous, until_us });
@@ -308,7 +326,7 @@ impl Supervisor {
         self.known.keep();
         self.keeping.config(loaded.config);
         self.network.reconfigure(network);
-        text
+        Ok(text)
     }
 
     fn revert(&mut self) {

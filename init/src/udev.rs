@@ -17,6 +17,12 @@ const DAEMON: &str = "/usr/lib/systemd/systemd-udevd";
 const SOCKET: &str = "/run/udev/control";
 /// udevd is ready, or has asked the kernel for all its devices, within this.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+/// What is announced in stage two, because network and storage hang on it: controllers of disks, networks and USB. Displays,
+/// sound and the rest wait for systemd. Source: PCI Code and ID Assignment Specification, base classes.
+const PCI_CLASSES: [&str; 3] = ["0x01*", "0x02*", "0x0c03*"];
+/// The same below those controllers, and of buses that need none.
+const SUBSYSTEMS: [&str; 11] =
+    ["ata_port", "block", "memstick", "mmc", "net", "nvme", "scsi", "usb", "virtio", "vmbus", "xen"];
 /// How long the hand-over waits for whoever needs udev, and for its end.
 const END_WITHIN: &str = "8";
 
@@ -35,10 +41,14 @@ pub fn start() -> Result<Done<()>, Fault> {
         Ok(())
     };
     run(DAEMON, &["--daemon"])?;
-    for kind in ["subsystems", "devices"] {
-        run("udevadm", &["trigger", &format!("--type={kind}"), "--action=add"])?;
+    for class in PCI_CLASSES {
+        let class = format!("--attr-match=class={class}");
+        run("udevadm", &["trigger", "--action=add", "--subsystem-match=pci", &class])?;
     }
-    Ok(done((), "udevd runs, and every device is announced"))
+    let mut others = vec!["trigger".to_owned(), "--action=add".to_owned()];
+    others.extend(SUBSYSTEMS.iter().map(|name| format!("--subsystem-match={name}")));
+    run("udevadm", &others.iter().map(String::as_str).collect::<Vec<_>>())?;
+    Ok(done((), "disks and network cards are announced"))
 }
 
 /// Whether a udevd runs.

@@ -9,8 +9,10 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, moun
 use rustix::thread::UnshareFlags;
 use sino_init::config::schema::Config;
 use sino_init::identity::{Item, Notice, Occasion, Store, restore, save, watch};
+use std::ffi::CString;
 use std::fs;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -38,6 +40,8 @@ fn main() -> ExitCode {
     let trials = vec![
         trial("a_host_is_the_same_or_newer_after_each_power_cut", power_cuts),
         trial("a_full_volume_loses_nothing_and_is_said_once", full),
+        trial("a_store_of_another_user_is_not_trusted_and_a_readable_one_is_closed", foreign),
+        trial("on_an_overlay_as_it_was_booted_changes_are_noticed_and_restored", overlay),
         trial("an_unmounted_volume_is_not_held_and_not_written_below", unmounted),
     ];
     libtest_mimic::run(&Arguments { test_threads: Some(1), ..arguments }, trials).exit_code()
@@ -191,12 +195,16 @@ fn power_cuts() -> Outcome {
 
 /// Runs a watch while `act` does something.
 fn watched(place: &Place, act: impl FnOnce(&Receiver<Notice>) -> Outcome) -> Outcome {
+    watched_in(&place.root(), place, act)
+}
+
+fn watched_in(root: &Path, place: &Place, act: impl FnOnce(&Receiver<Notice>) -> Outcome) -> Outcome {
     let stop = eventfd(0, EventfdFlags::empty())?;
     let (say, said) = channel();
-    let (root, store, config) = (place.root(), place.store(), Config::default());
+    let (store, config) = (place.store(), Config::default());
     thread::scope(|scope| {
         let watcher =
-            scope.spawn(|| watch(&root, &store, &config, stop.as_fd(), &mut |notice| say.send(notice).unwrap()));
+            scope.spawn(|| watch(root, &store, &config, stop.as_fd(), &mut |notice| say.send(notice).unwrap()));
         let done = expect(&said, &Notice::Watching).and_then(|()| act(&said));
         rustix::io::write(&stop, &1u64.to_ne_bytes())?;
         watcher.join().map_err(|_| "the watch died")??;
@@ -251,6 +259,82 @@ fn full() -> Outcome {
         if kept == "during-too\n" { Ok(()) } else { Err(format!("kept {kept:?}").into()) }
     })?;
     Ok(unmount(place.srv(), UnmountFlags::empty())?)
+}
+
+fn foreign() -> Outcome {
+    let place = Place::new()?;
+    place.mount_tmpfs()?;
+    let state = place.srv().join("sino/state");
+    fs::create_dir_all(&state)?;
+    fs::write(state.join("hostname"), "theirs\n")?;
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o755))?;
+    chown(&state, Some(1000), None)?;
+    let restored = restore(&place.root(), &place.store(), &Config::default());
+    if restored.problems.len() != 1 || !restored.problems.iter().all(|why| why.contains("chown")) {
+        return Err(format!("another user's store: {restored:?}").into());
+    }
+    let saved = save(&place.root(), &place.store(), &Config::default(), &[Item::Hostname], Occasion::Change);
+    if !saved.kept.is_empty() || saved.failed.is_empty() {
+        return Err(format!("kept for another user: {saved:?}").into());
+    }
+    chown(&state, Some(0), None)?;
+    // The folder is root's now, the file of the other user is not.
+    chown(state.join("hostname"), Some(1000), None)?;
+    let restored = restore(&place.root(), &place.store(), &Config::default());
+    let mode = fs::metadata(&state)?.permissions().mode() & 0o777;
+    let name = fs::read_to_string(place.root().join("etc/hostname"))?;
+    let said = restored.problems.iter().any(|why| why.contains("hostname.damaged") && why.contains("1000"));
+    unmount(place.srv(), UnmountFlags::empty())?;
+    if mode == 0o700 && name == "sino\n" && said {
+        Ok(())
+    } else {
+        Err(format!("{mode:o} {name:?} {restored:?}").into())
+    }
+}
+
+/// The folders that are watched are the image's until something is changed in them.
+fn overlay() -> Outcome {
+    let place = Place::new()?;
+    place.mount_tmpfs()?;
+    let base = place.folder.path();
+    let (memory, merged) = (base.join("memory"), base.join("merged"));
+    let boot = || -> Outcome {
+        fs::create_dir_all(&merged)?;
+        fs::create_dir_all(&memory)?;
+        mount("tmpfs", &memory, "tmpfs", MountFlags::empty(), None)?;
+        for folder in ["upper", "work"] {
+            fs::create_dir(memory.join(folder))?;
+        }
+        let (lower, memory) = (place.root(), memory.display().to_string());
+        let options = format!("lowerdir={},upperdir={memory}/upper,workdir={memory}/work", lower.display());
+        Ok(mount("overlay", &merged, "overlay", MountFlags::empty(), Some(&*CString::new(options)?))?)
+    };
+    let shut_down = || unmount(&merged, UnmountFlags::empty()).and_then(|()| unmount(&memory, UnmountFlags::empty()));
+    boot()?;
+    let hash = format!("$6$0123456789abcdef${}", "x".repeat(86));
+    watched_in(&merged, &place, |said| {
+        fs::write(merged.join("etc/nshadow"), format!("root:{hash}:20000:0:99999:7:::\n"))?;
+        fs::rename(merged.join("etc/nshadow"), merged.join("etc/shadow"))?;
+        expect(said, &Notice::Kept(vec![Item::RootPassword]))?;
+        // Who may log in is looked at again, too.
+        next(said)?;
+        fs::write(merged.join("etc/hostname"), "node7\n")?;
+        expect(said, &Notice::Kept(vec![Item::Hostname]))?;
+        fs::create_dir(merged.join("root/.ssh"))?;
+        fs::write(merged.join("root/.ssh/authorized_keys"), "# none\n")?;
+        expect(said, &Notice::Kept(vec![Item::AuthorizedKeys]))
+    })?;
+    shut_down()?;
+    boot()?;
+    let restored = restore(&merged, &place.store(), &Config::default());
+    let (name, shadow) =
+        (fs::read_to_string(merged.join("etc/hostname"))?, fs::read_to_string(merged.join("etc/shadow"))?);
+    shut_down()?;
+    unmount(place.srv(), UnmountFlags::empty())?;
+    if restored.problems.is_empty() && name == "node7\n" && shadow.starts_with(&format!("root:{hash}:")) {
+        return Ok(());
+    }
+    Err(format!("{name:?} {shadow:?} {restored:?}").into())
 }
 
 fn unmounted() -> Outcome {

@@ -36,6 +36,7 @@ fn main() -> ExitCode {
     let trials = vec![
         Trial::test("a_clean_file_system_is_mounted_and_unmounted", clean),
         Trial::test("a_journal_is_replayed_and_said", dirty),
+        Trial::test("what_is_safe_to_correct_is_corrected_with_progress", corrected),
         Trial::test("what_cannot_be_corrected_is_mounted_read_only_and_not_repaired", uncorrectable),
         Trial::test("a_destroyed_superblock_is_recognised_and_nothing_is_written", destroyed),
         Trial::test("a_read_only_device_is_mounted_read_only", read_only),
@@ -210,6 +211,16 @@ fn dirty() -> Outcome {
     expect(fs::read_to_string("/srv/200")? == "200\n", "the last file")
 }
 
+fn corrected() -> Outcome {
+    let make =
+        "mkfs.ext4 -q $I; debugfs -w -R 'ssv free_blocks_count 5' $I 2>/dev/null; tune2fs -E force_fsck $I >/dev/null";
+    let image = Image::new("wrong-count", "64M", make, "")?;
+    let (srv, said) = bring_up(&image)?;
+    expect(srv.state == State::Mounted && srv.note.contains("which were corrected"), &srv)?;
+    let percents: Vec<&str> = said.iter().filter_map(|line| line.strip_prefix("checking /dev/xvg/xvol: ")).collect();
+    expect(percents.last() == Some(&"100 %") && (5..=10).contains(&percents.len()), &said)
+}
+
 fn uncorrectable() -> Outcome {
     // 64 inodes behind the root's block become garbage, and the file system is marked to be checked.
     let make = "mkdir /images/tree; for n in $(seq 300); do mkdir /images/tree/$n; done; \
@@ -265,7 +276,17 @@ fn xfs() -> Outcome {
     drop(image);
     let copy = Image::of("/images/xfs-log", "")?;
     let (srv, _) = bring_up(&copy)?;
-    expect(srv.state == State::Mounted && fs::read_to_string("/srv/x")? == "x\n", &srv)
+    expect(srv.state == State::Mounted && fs::read_to_string("/srv/x")? == "x\n", &srv)?;
+    drop(copy);
+    // Garbage in the place of the log that is to be replayed.
+    let damage = "B=$(xfs_db -r -c 'sb 0' -c 'p logstart' /images/xfs | sed 's/.*= //'); \
+        O=$(xfs_db -r -c \"convert fsblock $B byte\" /images/xfs | sed 's/.*(\\([0-9]*\\)).*/\\1/'); \
+        dd if=/dev/urandom of=/images/xfs bs=4096 seek=$((O/4096)) count=64 conv=notrunc 2>/dev/null";
+    run(damage)?;
+    let broken = Image::of("/images/xfs", "")?;
+    let (srv, _) = bring_up(&broken)?;
+    expect(srv.state == State::ReadOnly && srv.note.contains("norecovery"), &srv)?;
+    expect(srv.problems[0].todo.contains("xfs_repair -n /dev/xvg/xvol"), &srv)
 }
 
 fn full() -> Outcome {
@@ -359,7 +380,8 @@ fn swap_area() -> Outcome {
     let other = Image::new("labelled", "16M", "mkswap -q -L swap $I 2>/dev/null", "")?;
     let guest = Image::new("guest", "16M", "mkswap -q -L guest $I 2>/dev/null", "")?;
     let mut volumes = Vec::new();
-    for (image, name) in [(&image, "swap"), (&other, "more"), (&guest, "guest")] {
+    let empty = Image::new("nothing", "16M", "true", "")?;
+    for (image, name) in [(&empty, "empty"), (&image, "swap"), (&other, "more"), (&guest, "guest")] {
         image.volume(name)?;
         volumes.push(Volume { name: name.into(), size: 16 << 20, active: true });
     }

@@ -17,7 +17,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// What is left out of a boot for these trials, because it takes a third of the time and none of them looks at it.
+/// What is left out of a boot for these trials, because it takes a quarter of the processor's time until the shell and none
+/// of them looks at it.
 pub const FAST: &str = "systemd.mask=systemd-timesyncd.service systemd.mask=systemd-binfmt.service \
                         systemd.mask=modprobe@drm.service systemd.mask=modprobe@efi_pstore.service \
                         systemd.mask=getty@tty1.service systemd.mask=user@0.service systemd.mask=console-setup.service \
@@ -95,6 +96,8 @@ pub struct Host {
     began: Instant,
     /// Where the last boot's text on the serial console begins.
     text_from: usize,
+    /// Whether stage one of the last boot has been seen on it.
+    stage_one_seen: bool,
     deadline: Instant,
 }
 
@@ -149,6 +152,7 @@ impl Host {
             started: 0,
             began: Instant::now(),
             text_from: 0,
+            stage_one_seen: false,
             deadline: lab.deadline(),
         };
         host.switch_on()?;
@@ -161,6 +165,7 @@ impl Host {
         let folder = self.folder.join(format!("boot-{}", self.started));
         self.began = Instant::now();
         self.text_from = 0;
+        self.stage_one_seen = false;
         self.guest = Some(Guest::start(&self.machine, &folder, self.left() + Duration::from_secs(15))?);
         self.enter()
     }
@@ -196,9 +201,8 @@ impl Host {
         let within = self.left().min(if self.way == Way::Direct { direct } else { xen });
         let (passwords, began) = (self.passwords.clone(), self.began);
         let number = self.boots.len() + 1;
+        self.see_stage_one(within)?;
         let attempt = |guest: &mut Guest| -> Result<(f64, usize)> {
-            // What the boot before said at its end may contain a prompt too.
-            guest.watch.wait_for(STAGE_ONE, within).context("waiting for stage one")?;
             shell::wait_for_prompt(&mut guest.watch, within)?;
             let seconds = began.elapsed().as_secs_f64();
             let right = shell::enter_with_one_of(&mut guest.watch, "root", &passwords)?;
@@ -212,6 +216,15 @@ impl Host {
         Ok(())
     }
 
+    /// What the boot before said at its end is over when stage one speaks.
+    fn see_stage_one(&mut self, within: Duration) -> Result<()> {
+        if !self.stage_one_seen {
+            self.guest()?.watch.wait_for(STAGE_ONE, within).context("waiting for stage one")?;
+            self.stage_one_seen = true;
+        }
+        Ok(())
+    }
+
     /// What this boot has said on the serial console so far.
     ///
     /// # Errors
@@ -221,12 +234,13 @@ impl Host {
         Ok(self.guest()?.watch.text().get(from..).unwrap_or_default().to_owned())
     }
 
-    /// Waits until this text appears on the serial console.
+    /// Waits until this boot says this text on the serial console, after what was waited for before.
     ///
     /// # Errors
     /// It does not.
     pub fn wait_for_console(&mut self, text: &str, within: Duration) -> Result<()> {
         let within = within.min(self.left());
+        self.see_stage_one(within)?;
         self.guest()?.watch.wait_for(text, within).map(drop)
     }
 
@@ -374,6 +388,7 @@ impl Host {
     fn again(&mut self) -> Result<()> {
         self.began = Instant::now();
         self.text_from = self.guest()?.watch.text().len();
+        self.stage_one_seen = false;
         self.enter()
     }
 

@@ -12,6 +12,7 @@ mod links;
 mod power;
 mod product;
 mod storage;
+mod under_xen;
 
 use crate::images::Images;
 use crate::lab::Lab;
@@ -35,8 +36,10 @@ pub const TRIALS: &[HostTrial] = &[
     HostTrial { name: "host-network-configured", minutes: 25, run: configured::run },
     HostTrial { name: "host-power-cuts", minutes: 25, run: power::run },
     HostTrial { name: "host-network-late-and-links", minutes: 20, run: links::run },
+    HostTrial { name: "host-under-xen", minutes: 20, run: under_xen::run },
     HostTrial { name: "host-first-steps", minutes: 15, run: first_steps::run },
     HostTrial { name: "host-laboratory", minutes: 20, run: laboratory::run },
+    HostTrial { name: "host-laboratory-trunk", minutes: 1, run: laboratory::trunk },
 ];
 
 /// Runs a trial; its artifacts stay in `target/qemu/NAME/`.

@@ -111,6 +111,7 @@ fn collect(complaints: &mut Vec<String>) -> Report {
             (!own.is_empty()).then(|| (name(device), own, name(&below.path())))
         }),
         issue: text(layout::ISSUE.into()),
+        configuration: text(layout::STICK_CONFIG.into()),
         overlay_files: overlay.as_ref().map(|facts| facts.f_files).unwrap_or_default(),
         overlay_bytes: overlay.as_ref().map(|facts| facts.f_blocks * facts.f_frsize).unwrap_or_default(),
         block_devices: each("/sys/block", |device| {

@@ -32,10 +32,7 @@ struct Check {
 
 /// What must end well on the serial console before anything else: Debian is up without a failed unit, and `xenbr0` has its
 /// lease. Both wait on events.
-const UP: [&str; 2] = [
-    "systemctl is-system-running --wait",
-    "/usr/lib/systemd/systemd-networkd-wait-online --interface=xenbr0:routable --timeout=60",
-];
+const UP: [&str; 2] = ["systemctl is-system-running --wait", "sino network wait --timeout 60"];
 
 const CHECKS: &[Check] = &[
     Check { command: "systemctl is-system-running", judge: |text| text.trim() == "running", wanted: "running" },
@@ -48,7 +45,7 @@ const CHECKS: &[Check] = &[
     Check { command: "xl list", judge: |text| text.contains("Domain-0"), wanted: "Domain-0" },
     Check { command: "findmnt -no FSTYPE /", judge: |text| text.trim() == "overlay", wanted: "overlay" },
     Check {
-        command: "journalctl -b -q -p err -t sino -t sino-init -t sino-stage-one -t kmsg",
+        command: "journalctl -b -q -p err -t sino -t sino-supervisor -t sino-stage-one -t kmsg",
         judge: nothing,
         wanted: "no error line of ours",
     },
@@ -72,8 +69,37 @@ const CHECKS: &[Check] = &[
     },
     Check {
         command: "sino status",
-        judge: |text| text.contains("changes to the root") && text.contains("/var/log"),
-        wanted: "where it runs from, and what fills the overlay",
+        judge: |text| {
+            ["changes to the root", "/var/log", "by DHCP", "no volume group xvg"].iter().all(|part| text.contains(part))
+        },
+        wanted: "where it runs from, network, storage, and what fills the overlay",
+    },
+    Check {
+        command: "for unit in sino sino-keeper; do systemctl show -P ActiveState -P ControlGroup $unit; done",
+        judge: |text| text.trim() == "active\n/system.slice/sino.service\nactive\n/system.slice/sino-keeper.service",
+        wanted: "the supervisor and the keeper in control groups of their own",
+    },
+    Check {
+        command: "while read p; do [ ! -e /proc/$p/exe ] || readlink /proc/$p/exe; done < /sys/fs/cgroup/cgroup.procs",
+        judge: nothing,
+        wanted: "no process in the first control group",
+    },
+    Check {
+        command: "sino timeline",
+        judge: |text| {
+            ["stage-one", "stage-two", "network", "storage", "systemd"].iter().all(|lane| text.contains(lane))
+        },
+        wanted: "every lane of the boot",
+    },
+    Check {
+        command: "sino config check && sino log | grep -c 'sino: '",
+        judge: |text| text.contains("no problems") && !text.trim().ends_with("\n0"),
+        wanted: "a configuration without problems, and lines of ours",
+    },
+    Check {
+        command: "man -w sino sino-network-apply && ls /usr/share/bash-completion/completions/sino",
+        judge: |text| text.lines().count() == 3,
+        wanted: "manual pages and completions",
     },
     Check { command: "systemctl is-active ssh", judge: |text| text.trim() == "active", wanted: "active" },
 ];

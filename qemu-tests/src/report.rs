@@ -56,6 +56,8 @@ pub struct Report {
     pub mapped: Vec<(String, String, String)>,
     /// `/run/sino/issue`.
     pub issue: String,
+    /// The medium's `sino.toml` as stage one has copied it; empty if there is none.
+    pub configuration: String,
     /// `nr_inodes` and `size` of the overlay's tmpfs as the kernel counts them.
     pub overlay_files: u64,
     /// See above; bytes.

@@ -255,6 +255,11 @@ impl Run<'_> {
                 let report: Report = self.ask(LOOK)?;
                 checks::trouble(&report, text)
             }
+            Afterwards::Configuration => {
+                let report: Report = self.ask(LOOK)?;
+                let same = report.configuration == faults::CONFIG.trim_end();
+                if same { Vec::new() } else { vec![format!("the medium's sino.toml is {:?}", report.configuration)] }
+            }
             Afterwards::Warns(text) => {
                 let report: Report = self.ask(LOOK)?;
                 checks::warns(&report, text)
@@ -428,6 +433,7 @@ fn made(spec: &DriveSpec, image: &Paths, images: &Images, folder: &Path) -> Resu
         Content::Iso(which)
         | Content::DamagedRoot(which)
         | Content::PaddedIso(which)
+        | Content::Configured(which)
         | Content::FlippedBit(which, _)
         | Content::Truncated(which, _)
         | Content::IsoFile(which, _)
@@ -440,6 +446,7 @@ fn made(spec: &DriveSpec, image: &Paths, images: &Images, folder: &Path) -> Resu
         Content::Iso(_) => {}
         Content::DamagedRoot(_) => faults::damage_root(&source.iso, &file)?,
         Content::PaddedIso(_) => faults::pad(&source.iso, &file)?,
+        Content::Configured(_) => faults::configure(&source.iso, &file, second_partition(&source.iso)?)?,
         Content::FlippedBit(_, place) => faults::flip_bit(&source.iso, &file, &source.manifest, place)?,
         Content::Truncated(_, percent) => faults::truncate_iso(&source.iso, &file, percent)?,
         Content::IsoFile(_, kind) => carriers::iso_as_file(&source.iso, &file, kind)?,

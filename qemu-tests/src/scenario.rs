@@ -102,6 +102,8 @@ pub enum Content {
     DamagedRoot(Image),
     /// An image's ISO, followed by zeros up to a power of two.
     PaddedIso(Image),
+    /// An image's ISO with [`crate::faults::CONFIG`] as `sino.toml` in its EFI partition, as an administrator puts it there.
+    Configured(Image),
     /// An image's ISO in which one bit of the root image is another.
     FlippedBit(Image, Place),
     /// The first so many percent of an image's ISO.
@@ -219,6 +221,8 @@ pub enum Afterwards {
     MayBeRemoved,
     /// The record and the text above the login say this of the medium.
     Trouble(&'static str),
+    /// Stage one has copied the medium's `sino.toml`.
+    Configuration,
     /// A warning in the record has this text.
     Warns(&'static str),
     /// The overlay's tmpfs has these bytes and takes this number of files.

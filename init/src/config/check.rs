@@ -95,7 +95,7 @@ pub(crate) fn vlan(value: &Value) -> Result<(), Refused> {
 
 /// The largest packet. Source: RFC 791 for the least.
 pub(crate) fn mtu(value: &Value) -> Result<(), Refused> {
-    range(value, 68, 65_535)
+    range(value, 1280, 65_535)
 }
 
 /// Public keys as lines of `authorized_keys`.
@@ -243,7 +243,7 @@ mod tests {
             (swap_priority, &["0", "32767"], &["-1", "32768"]),
             (handover, &["0", "600"], &["-1", "601"]),
             (vlan, &["1", "4094"], &["0", "4095"]),
-            (mtu, &["68", "9000"], &["67", "65536"]),
+            (mtu, &["1280", "9000"], &["1279", "65536"]),
             (
                 authorized_keys,
                 &["[]", "['ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA== me@x', 'ssh-rsa AAAAB3NzaC1yc2EAAAADAQ']"],

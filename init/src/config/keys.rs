@@ -160,7 +160,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "network.bridge.NAME.mtu",
-        values: "bytes, 68 to 65535",
+        values: "bytes, 1280 to 65535",
         default: "what its ports have",
         sample: "1500",
         help: "Largest packet of the bridge, its ports and what is below them.",

@@ -101,6 +101,14 @@ impl Store {
         Ok(facts.st_dev)
     }
 
+    /// Makes sure that the store can be used, if there is one.
+    ///
+    /// # Errors
+    /// [`NotMounted`], or it is not this system's to use.
+    pub(super) fn check(&self) -> Result<()> {
+        self.open().map(|_| ())
+    }
+
     /// Opens the volume's root. What is asked of the open folder cannot change any more when it is unmounted.
     fn open_volume(&self) -> Result<Folder> {
         let folder = Folder::open(&self.volume).with_context(|| format!("opening {}", self.volume.display()))?;

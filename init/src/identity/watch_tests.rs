@@ -7,12 +7,21 @@ use super::{Notice, Store, watch};
 use crate::config::schema::Config;
 use rustix::event::{EventfdFlags, eventfd};
 use std::fs;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
+
+/// Ends the watch, also when an assertion fails.
+struct Stop<'a>(&'a OwnedFd);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        rustix::io::write(self.0, &1u64.to_ne_bytes()).unwrap();
+    }
+}
 
 /// Runs a watch while `act` does something, and returns all that it said.
 fn watched(host: &Host, store: &Store, act: impl FnOnce(&Receiver<Notice>)) -> Vec<Notice> {
@@ -20,11 +29,12 @@ fn watched(host: &Host, store: &Store, act: impl FnOnce(&Receiver<Notice>)) -> V
     let (say, said) = channel();
     let (root, config) = (host.root(), Config::default());
     thread::scope(|scope| {
+        let end = Stop(&stop);
         let watcher =
             scope.spawn(|| watch(&root, store, &config, stop.as_fd(), &mut |notice| say.send(notice).unwrap()));
         assert_eq!(said.recv_timeout(Duration::from_secs(10)), Ok(Notice::Watching));
         act(&said);
-        rustix::io::write(&stop, &1u64.to_ne_bytes()).unwrap();
+        drop(end);
         watcher.join().unwrap().unwrap();
     });
     said.try_iter().collect()

@@ -10,6 +10,7 @@ const HEADER: usize = 16;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Header {
     pub(super) kind: u16,
+    pub(super) flags: u16,
     pub(super) sequence: u32,
 }
 
@@ -31,7 +32,8 @@ impl<'a> Iterator for Messages<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let length = usize::try_from(u32_at(self.rest, 0)?).ok()?;
         let payload = self.rest.get(HEADER..length)?;
-        let header = Header { kind: u16_at(self.rest, 4)?, sequence: u32_at(self.rest, 8)? };
+        let header =
+            Header { kind: u16_at(self.rest, 4)?, flags: u16_at(self.rest, 6)?, sequence: u32_at(self.rest, 8)? };
         self.rest = self.rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some((header, payload))
     }
@@ -52,6 +54,7 @@ pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
 pub(super) fn link(payload: &[u8]) -> Option<Link> {
     const ETHERNET: u16 = 1;
     const UP: u32 = 1;
+    const OPERATIONAL: u8 = 6;
     let mut link = Link {
         index: u32_at(payload, 4)?,
         ethernet: u16_at(payload, 2)? == ETHERNET,
@@ -65,6 +68,7 @@ pub(super) fn link(payload: &[u8]) -> Option<Link> {
             4 => link.mtu = u32_at(value, 0)?,
             5 => link.below = u32_at(value, 0).filter(|&index| index != 0),
             10 => link.master = u32_at(value, 0).filter(|&index| index != 0),
+            16 => link.ready = value.first() == Some(&OPERATIONAL),
             18 => info(&mut link, value),
             33 => link.carrier = value.first() == Some(&1),
             54 => link.permanent_mac = Mac::try_from(value).ok(),

@@ -88,9 +88,10 @@ pub(super) fn list_routes(v6: bool) -> Message {
     Message::GetRoute(message)
 }
 
-pub(super) fn create(name: &str, link: &NewLink) -> Message {
+pub(super) fn create(name: &str, link: &NewLink, mac: Option<Mac>) -> Message {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    message.attributes.extend(mac.map(|mac| LinkAttribute::Address(mac.to_vec())));
     let info = match link {
         NewLink::Bridge => {
             let data = vec![InfoBridge::StpState(BridgeStpState::Disabled), InfoBridge::ForwardDelay(0)];

@@ -10,11 +10,12 @@ fn bytes(message: &Message) -> Vec<u8> {
 
 #[test]
 fn a_bond_and_a_vlan_are_asked_for_as_the_kernel_reads_them() {
-    let bond = read::link(&bytes(&request::create("bond0", &NewLink::Bond(BondKind::Lacp)))).unwrap();
+    let bond = read::link(&bytes(&request::create("bond0", &NewLink::Bond(BondKind::Lacp), Some([2; 6])))).unwrap();
     assert_eq!((bond.name.as_str(), bond.kind.as_deref(), bond.bond_mode), ("bond0", Some("bond"), Some(4)));
-    let vlan = read::link(&bytes(&request::create("lan.7", &NewLink::Vlan { id: 7, below: 12 }))).unwrap();
+    assert_eq!(bond.mac, Some([2; 6]));
+    let vlan = read::link(&bytes(&request::create("lan.7", &NewLink::Vlan { id: 7, below: 12 }, None))).unwrap();
     assert_eq!((vlan.kind.as_deref(), vlan.vlan, vlan.below), (Some("vlan"), Some(7), Some(12)));
-    let bridge = read::link(&bytes(&request::create("xenbr0", &NewLink::Bridge))).unwrap();
+    let bridge = read::link(&bytes(&request::create("xenbr0", &NewLink::Bridge, None))).unwrap();
     assert_eq!(bridge.kind.as_deref(), Some("bridge"));
 }
 
@@ -46,6 +47,20 @@ fn a_refusal_carries_the_kernels_words() {
     assert_eq!(refused.errno, Errno::EXIST.raw_os_error());
     assert_eq!(refused.to_string(), "File exists (os error 17), because: busy");
     assert!(outcome(DONE, &0_i32.to_ne_bytes()).is_ok());
+}
+
+#[test]
+fn a_list_that_changed_while_it_was_told_is_noticed() {
+    let message = |kind: u16, flags: u16, sequence: u32| {
+        let mut bytes = 20_u32.to_ne_bytes().to_vec();
+        bytes.extend([kind.to_ne_bytes(), flags.to_ne_bytes()].concat());
+        bytes.extend([sequence.to_ne_bytes(), [0; 4], [0; 4]].concat());
+        bytes
+    };
+    let datagram =
+        [message(16, 2, 7), message(16, 2, 6), message(16, 2 | NLM_F_DUMP_INTR, 7), message(DONE, 2, 7)].concat();
+    let answers = answers(&datagram, 7);
+    assert!(matches!(answers.as_slice(), [Answer::Item(_), Answer::Changed, Answer::Item(_), Answer::End(Ok(()))]));
 }
 
 proptest! {

@@ -12,8 +12,8 @@ use std::path::Path;
 /// The kernel refuses; the text names the link and what was tried.
 pub(super) fn apply(connection: &mut Connection, act: &Act, made: &mut Made) -> Result<()> {
     match act {
-        Act::Create { name, link } => {
-            connection.create(name, link)?;
+        Act::Create { name, link, mac } => {
+            connection.create(name, link, *mac)?;
             made.links.insert(name.clone());
         }
         Act::Delete { link } => {

@@ -61,8 +61,8 @@ pub(super) struct Wanted<'a> {
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Act {
-    /// Make a link.
-    Create { name: String, link: NewLink },
+    /// Make a link; without a MAC address the kernel chooses one, and udev another.
+    Create { name: String, link: NewLink, mac: Option<Mac> },
     /// Delete a link that SINO made.
     Delete { link: Link },
     /// Set a link up or down.
@@ -221,25 +221,33 @@ impl<'a> Round<'a> {
     fn create_links(&mut self) {
         let plan = self.wanted.plan;
         for (name, bond) in &plan.bonds {
-            self.create(name, Kind::Bond, Some(NewLink::Bond(bond.kind)));
+            // Its first card's, whatever order the cards come in: a server may know the host by it.
+            let mac =
+                bond.ports.iter().find_map(|port| self.usable(port)).and_then(|port| port.permanent_mac.or(port.mac));
+            self.create(name, Kind::Bond, Some(NewLink::Bond(bond.kind)), mac);
         }
-        for name in plan.bridges.keys() {
-            self.create(name, Kind::Bridge, Some(NewLink::Bridge));
+        for (name, bridge) in &plan.bridges {
+            self.create(name, Kind::Bridge, Some(NewLink::Bridge), bridge.mac);
         }
         for (name, vlan) in &plan.vlans {
             let below = self.world.named(&vlan.below);
-            self.create(name, Kind::Vlan, below.map(|below| NewLink::Vlan { id: vlan.id, below: below.index }));
+            self.create(name, Kind::Vlan, below.map(|below| NewLink::Vlan { id: vlan.id, below: below.index }), None);
         }
         for (name, bridge, link) in self.bridges() {
             if let Some(id) = bridge.host_vlan {
-                self.create(&Plan::host_link(name, bridge), Kind::Vlan, Some(NewLink::Vlan { id, below: link.index }));
+                self.create(
+                    &Plan::host_link(name, bridge),
+                    Kind::Vlan,
+                    Some(NewLink::Vlan { id, below: link.index }),
+                    None,
+                );
             }
         }
     }
 
-    fn create(&mut self, name: &str, kind: Kind, link: Option<NewLink>) {
+    fn create(&mut self, name: &str, kind: Kind, link: Option<NewLink>, mac: Option<Mac>) {
         match self.world.named(name) {
-            None => self.acts.extend(link.map(|link| Act::Create { name: name.to_owned(), link })),
+            None => self.acts.extend(link.map(|link| Act::Create { name: name.to_owned(), link, mac })),
             Some(there) if there.kind.as_deref() == Some(kind.name()) => {}
             Some(there) => {
                 let is = there.kind.as_deref().unwrap_or("network card");

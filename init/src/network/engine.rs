@@ -112,7 +112,7 @@ pub enum Report {
         /// Whether the address is the one that it was.
         renewed: bool,
     },
-    /// `network.json` was written anew.
+    /// What is known of the network, at the start and when it changes; it is in `network.json`, too.
     Changed(Box<NetworkState>),
     /// Something for people.
     Say {
@@ -197,12 +197,23 @@ pub struct Engine {
     /// Bridges that were reported as up.
     reported_up: BTreeSet<String>,
     state: NetworkState,
+    /// Whether the supervisor was told of that state.
+    state_told: bool,
     resolv_conf: String,
     began: Duration,
     /// When to try again what failed, and how long that was put off.
     retry: Option<(Duration, Duration)>,
     /// When the nearest card is done waiting for udev.
     settles: Option<Duration>,
+}
+
+/// Tells the supervisor that the engine's thread is over.
+struct RingAtEnd(Arc<OwnedFd>);
+
+impl Drop for RingAtEnd {
+    fn drop(&mut self) {
+        ring(&self.0);
+    }
 }
 
 /// The engine's way to the supervisor.
@@ -244,16 +255,17 @@ impl Engine {
         let (commands, commands_of_engine) = mpsc::channel();
         let (sender, reports) = mpsc::channel();
         let reports_of_engine = Reports { sender, ready: Arc::clone(&ready) };
-        let mut engine = Self::new(settings, commands_of_engine, Arc::clone(&wake), reports_of_engine)?;
-        let end = Arc::clone(&ready);
+        let engine = Self::new(settings, commands_of_engine, Arc::clone(&wake), reports_of_engine)?;
+        let end = RingAtEnd(Arc::clone(&ready));
         std::thread::Builder::new()
             .name("network".to_owned())
             .spawn(move || {
+                // The first local is dropped last, and by a panic, too.
+                let _end = end;
+                let mut engine = engine;
                 if let Err(error) = engine.run() {
                     engine.reports.say(format!("the network is no longer looked after: {error:#}"), true);
                 }
-                drop(engine);
-                ring(&end);
             })
             .context("starting the network's thread")?;
         Ok(EngineControl { commands, wake, reports, ready })
@@ -294,6 +306,7 @@ impl Engine {
             left_alone: false,
             reported_up: BTreeSet::new(),
             state: NetworkState::default(),
+            state_told: false,
             resolv_conf: std::fs::read_to_string(&settings.resolv_conf).unwrap_or_default(),
             began: now(),
             retry: None,

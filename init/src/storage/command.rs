@@ -70,7 +70,7 @@ pub fn srv(
 ) -> Result<ExitCode> {
     let say = |line: &str| println!("{line}");
     match action {
-        SrvAction::Start => start(host, settings, started)?,
+        SrvAction::Start => return start(host, settings, started),
         SrvAction::Stop => srv_command::stop(host, &say)?,
         SrvAction::Status { json } => {
             let (now, state) = (Now::look(host)?, StorageState::load(host)?);
@@ -86,9 +86,14 @@ pub fn srv(
     Ok(ExitCode::SUCCESS)
 }
 
-fn start(host: Host<'_>, settings: &schema::Storage, started: &dyn Fn() -> Result<()>) -> Result<()> {
+/// A `/srv` that is there for reading only is no success.
+fn start(host: Host<'_>, settings: &schema::Storage, started: &dyn Fn() -> Result<()>) -> Result<ExitCode> {
     let state = srv_command::start(host, settings, &|line| println!("{line}"))?;
-    if state.srv.state == State::Mounted { started() } else { Ok(()) }
+    if state.srv.state != State::Mounted {
+        return Ok(ExitCode::FAILURE);
+    }
+    started()?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Executes `sino disk`. `started` as for [`srv`].
@@ -112,8 +117,7 @@ pub fn disk(
         let _claim = claim(host)?;
         prepare::prepare(host, &settings, &request, &ask, &mut |line| println!("{line}"))?;
     }
-    start(host, &settings, started)?;
-    Ok(ExitCode::SUCCESS)
+    start(host, &settings, started)
 }
 
 /// Asks on the terminal.

@@ -1,8 +1,8 @@
 //! Finds and activates the volume group, and says what is wrong with it.
 
 use super::lvm_report::{FULL_REPORT, Found, Lv, copies, parse};
-use super::tools::{Call, LONG, Output, SHORT};
-use super::{Host, Problem, disk, lvm_config};
+use super::tools::{ACTIVATE, Call, LONG, Output, SHORT};
+use super::{Host, Problem, disk, lvm_config, plan};
 use crate::config::schema;
 use anyhow::{Context, anyhow};
 use serde::{Deserialize, Serialize};
@@ -68,6 +68,8 @@ pub fn activate(host: Host<'_>, settings: &schema::Storage) -> Result<Done<Group
 /// # Errors
 /// As [`activate`].
 pub fn attempt(host: Host<'_>, settings: &schema::Storage) -> Result<(Group, String), Fault> {
+    plan::valid("storage.group", &settings.group)
+        .map_err(|error| Fault::from(error).hint("correct it in sino.toml"))?;
     let mut group = Group { name: settings.group.clone(), ..Group::default() };
     match lvm_config::keep_to(host, &settings.group) {
         Ok(problem) => group.problems.extend(problem),
@@ -87,15 +89,15 @@ pub fn attempt(host: Host<'_>, settings: &schema::Storage) -> Result<(Group, Str
     group.uuid = Some(found.uuid.clone());
     (group.size, group.free) = (found.size, found.free);
     group.disks = found.disks.iter().filter(|disk| !disk.missing()).map(|disk| disk.device.clone()).collect();
-    missing_disks(&mut group, &found);
-    copied_disks(&mut group, &found, &copies(&warnings));
     let before = found.volumes.iter().filter(|lv| lv.active()).count();
     let activated = if found.volumes.iter().all(|lv| lv.active() || !lv.has_device()) {
         Output { code: Some(0), ..Output::default() }
     } else {
-        host.tools.run(&Call::new(&["lvm", "vgchange", "-ay", "--select", &select(&found.uuid)], LONG))?
+        host.tools.run(&Call::new(&["lvm", "vgchange", "-ay", "--select", &select(&found.uuid)], ACTIVATE))?
     };
     devices(host, &mut group, &found, &activated);
+    copied_disks(&mut group, &found, &copies(&format!("{warnings}{}", activated.err)));
+    missing_disks(&mut group, &found);
     let active = group.volumes.iter().filter(|volume| volume.active).count();
     let mut detail = format!("{}: {active} of {} volumes active", group.name, group.volumes.len());
     if before > 0 {
@@ -200,11 +202,19 @@ fn missing_disks(group: &mut Group, found: &Found) {
     if missing.is_empty() {
         return;
     }
-    let off: Vec<&str> = found.volumes.iter().filter(|lv| lv.partial()).map(|lv| lv.name.as_str()).collect();
-    let off = if off.is_empty() { "no volume".to_owned() } else { off.join(", ") };
-    group.problems.push(Problem::new(
+    let (degraded, off): (Vec<&Lv>, Vec<&Lv>) = found
+        .volumes
+        .iter()
+        .filter(|lv| lv.partial())
+        .partition(|lv| group.volume(&lv.name).is_some_and(|volume| volume.active));
+    let names = |volumes: &[&Lv]| volumes.iter().map(|lv| lv.name.as_str()).collect::<Vec<_>>().join(", ");
+    let off = if off.is_empty() { "no volume is off".to_owned() } else { format!("off: {}", names(&off)) };
+    let degraded =
+        if degraded.is_empty() { String::new() } else { format!("; on, with a part missing: {}", names(&degraded)) };
+    // It is the cause of others.
+    let problem = Problem::new(
         format!(
-            "{} of {} disks of the volume group {} missing ({}); what needs it: {off}",
+            "{} of {} disks of the volume group {} missing ({}); {off}{degraded}",
             missing.len(),
             found.disks.len(),
             if missing.len() == 1 { format!("{} is", group.name) } else { format!("{} are", group.name) },
@@ -215,20 +225,22 @@ fn missing_disks(group: &mut Group, found: &Found) {
              --force the volumes that need it)",
             group.name
         ),
-    ));
+    );
+    group.problems.insert(0, problem);
 }
 
 fn copied_disks(group: &mut Group, found: &Found, copies: &[(String, String)]) {
     for (device, uuid) in copies {
         let Some(used) = found.disks.iter().find(|disk| disk.uuid == *uuid) else { continue };
-        group.problems.push(Problem::new(
+        let problem = Problem::new(
             format!("{device} is a copy of {}: both are the physical volume {uuid}", used.device),
             format!(
                 "LVM activates nothing new while both are there: unplug the one that is not needed, or hide it \
                  (devices/global_filter in /etc/lvm/lvm.conf), or wipefs --all it; then: srv start (vgimportclone keeps \
                  both as different groups, {device} as the copy)"
             ),
-        ));
+        );
+        group.problems.insert(0, problem);
     }
 }
 
@@ -249,34 +261,48 @@ fn devices(host: Host<'_>, group: &mut Group, found: &Found, activated: &Output)
         active: there(lv),
     });
     let volumes: Vec<Volume> = volumes.collect();
-    let blamed = |lv: &&&Lv| !there(lv) && !lv.partial();
-    let problems: Vec<Problem> = wanted.iter().filter(blamed).map(|lv| off(group, lv, activated)).collect();
+    let blamed: Vec<&Lv> = wanted.into_iter().filter(|lv| !there(lv) && !lv.partial()).collect();
     group.volumes = volumes;
-    group.problems.extend(problems);
+    // One problem for all volumes of a kind: the reason is the same for each.
+    let mut kinds: Vec<Option<&str>> = blamed.iter().map(|lv| kind(lv)).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    for of in kinds {
+        let names: Vec<&str> = blamed.iter().filter(|lv| kind(lv) == of).map(|lv| lv.name.as_str()).collect();
+        group.problems.push(off(&group.name, &names, of, activated));
+    }
 }
 
-/// Why a volume that is complete is off.
-fn off(group: &Group, lv: &Lv, activated: &Output) -> Problem {
-    let path = format!("{}/{}", group.name, lv.name);
+/// What a volume needs beyond plain mapping.
+fn kind(lv: &Lv) -> Option<&'static str> {
+    ["thin", "cache", "vdo", "raid", "writecache", "integrity"]
+        .into_iter()
+        .find(|kind| lv.layout.split(',').any(|word| word.starts_with(kind)))
+}
+
+/// Why volumes that are complete are off.
+fn off(group: &str, names: &[&str], kind: Option<&str>, activated: &Output) -> Problem {
     let why = if activated.succeeded() {
         "LVM reported success, but there is no device".to_owned()
     } else {
         activated.said()
     };
-    let what = format!("the volume {path} ({}) is not active: {why}", lv.layout);
-    let tool = ["thin", "cache", "vdo", "raid", "writecache", "integrity"]
-        .into_iter()
-        .find(|kind| lv.layout.split(',').any(|word| word.starts_with(kind)));
-    let todo = match tool {
+    let paths = names.iter().map(|name| format!("{group}/{name}")).collect::<Vec<_>>();
+    let (list, words) = (paths.join(", "), paths.join(" "));
+    let of = kind.map(|kind| format!(" ({kind})")).unwrap_or_default();
+    let todo = match kind {
         Some("thin" | "cache") => {
-            format!("see that thin_check is installed (thin-provisioning-tools), then: lvchange -ay {path}")
+            format!(
+                "see that thin_check is installed (thin-provisioning-tools), then: lvchange -ay {words}; a pool that fails its \
+                 check: lvconvert --repair {group}/POOL (read lvmthin(7) first)"
+            )
         }
         Some(kind) => {
-            format!("see that the kernel has the module dm-{kind} (modprobe dm-{kind}), then: lvchange -ay {path}")
+            format!("see that the kernel has the module dm-{kind} (modprobe dm-{kind}), then: lvchange -ay {words}")
         }
-        None => format!("try: lvchange -ay {path}; dmesg and lvs -a say more"),
+        None => format!("try: lvchange -ay {words}; dmesg and lvs -a say more"),
     };
-    Problem::new(what, todo)
+    Problem::new(format!("not active: {list}{of}: {why}"), todo)
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@ use crate::config::origins::clean;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Deserializer};
 
-/// The command whose output [`parse`] reads. It names the groups of other systems too.
-pub const FULL_REPORT: [&str; 20] = [
+/// The command whose output [`parse`] reads. It names the groups of other systems too, and reads all disks: LVM's hints
+/// would leave out the copy of a disk.
+pub const FULL_REPORT: [&str; 21] = [
     "lvm",
     "fullreport",
+    "--nohints",
     "--foreign",
     "--reportformat",
     "json",

@@ -116,8 +116,11 @@ fn first_partition(disk: &str) -> String {
     format!("{disk}{}1", if digit { "p" } else { "" })
 }
 
-/// LVM's rule for names of groups and volumes; see lvm(8), "VALID NAMES".
-fn valid(flag: &str, name: &str) -> Result<()> {
+/// LVM's rule for names of groups and volumes; see lvm(8), "VALID NAMES". `flag` is where the name comes from.
+///
+/// # Errors
+/// It is none, with the flag.
+pub fn valid(flag: &str, name: &str) -> Result<()> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "+_.-".contains(c);
     let right = !name.is_empty()
         && name.len() <= 100

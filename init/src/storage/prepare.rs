@@ -4,7 +4,7 @@
 
 use super::plan::{self, Plan, Wish};
 use super::tools::{Call, SHORT};
-use super::{Host, disk, lvm, mounts, size, swap};
+use super::{Host, disk, lvm, lvm_report, mounts, size, swap};
 use crate::config::schema;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{Mode, OFlags};
@@ -92,9 +92,9 @@ fn uses(host: Host<'_>, found: &Found) -> Result<Vec<String>> {
         for mount in table.iter().filter(|mount| mount.number == number || mount.source == format!("/dev/{name}")) {
             uses.push(format!("{name} is mounted on {}", mount.target));
         }
-        let is_it =
+        let swaps_to =
             |path: &std::path::PathBuf| path.to_str().is_some_and(|path| disk::kernel_name(host, path) == **name);
-        if swaps.iter().any(is_it) {
+        if swaps.iter().any(swaps_to) {
             uses.push(format!("{name} is used for swap"));
         }
         for holder in disk::holders(host, name) {
@@ -219,6 +219,9 @@ pub fn prepare(
         names: settings.clone(),
     };
     let plan = plan::make(&wish)?;
+    for what in found.holds.iter().chain(&lost_groups(host, &found, &groups)) {
+        say(&format!("THIS WILL BE LOST: {what}"));
+    }
     show(&found, &plan, settings, say);
     agree(&found, request, ask)?;
     // Between the question and the answer the disk may have been mounted, or another one put in its place.
@@ -227,12 +230,26 @@ pub fn prepare(
     Ok(plan)
 }
 
+/// The groups that have a physical volume on the disk, with their volumes.
+fn lost_groups(host: Host<'_>, found: &Found, groups: &[lvm_report::Found]) -> Vec<String> {
+    let on_disk = |device: &str| {
+        let name = disk::kernel_name(host, device);
+        name == found.name || found.partitions.contains(&name)
+    };
+    let lost = groups.iter().filter(|group| group.disks.iter().any(|pv| on_disk(&pv.device)));
+    lost.map(|group| {
+        let volumes = group.volumes.iter().map(|lv| lv.name.as_str()).collect::<Vec<_>>().join(", ");
+        let elsewhere = group.disks.iter().filter(|pv| !on_disk(&pv.device)).count();
+        let rest =
+            if elsewhere > 0 { format!("; {elsewhere} more of its disks will miss this one") } else { String::new() };
+        format!("the volume group {} with the volumes {volumes}{rest}", group.name)
+    })
+    .collect()
+}
+
 fn show(found: &Found, plan: &Plan, settings: &schema::Storage, say: &mut dyn FnMut(&str)) {
     let model = if found.model.is_empty() { String::new() } else { format!(" ({})", found.model) };
     say(&format!("/dev/{}, {}{model}", found.name, size::text(found.size)));
-    for what in &found.holds {
-        say(&format!("  THIS WILL BE LOST: {what}"));
-    }
     say(&format!(
         "volume group {}: {} for /srv, {} for swap, {} free for guests",
         settings.group,

@@ -148,3 +148,26 @@ fn a_failure_in_the_middle_says_what_was_done_and_what_is_left() {
         "{error}"
     );
 }
+
+#[test]
+fn a_group_that_would_be_lost_is_named_with_its_volumes_before_the_question() {
+    let root = root();
+    disk(root.path());
+    file(root.path(), "dev/sdb1", "");
+    file(root.path(), "sys/class/block/sdb/sdb1/partition", "1\n");
+    let report = include_str!("fixtures/plain.json").replace("\"xvg\"", "\"old\"").replace("/dev/loop2", "/dev/sdb1");
+    let fake =
+        Fake::default().answer("wipefs", 0, "", "").answer("lvm fullreport", 0, Box::leak(report.into_boxed_str()), "");
+    let lines = std::cell::RefCell::new(Vec::new());
+    let asked = |question: &str| {
+        lines.borrow_mut().push(question.to_owned());
+        Ok(None)
+    };
+    let host = Host::new(&fake, root.path().to_str().unwrap());
+    let mut say = |line: &str| lines.borrow_mut().push(line.to_owned());
+    prepare(host, &schema::Storage::default(), &request(Some(""), false), &asked, &mut say).unwrap_err();
+    let lines = lines.into_inner();
+    let lost = "THIS WILL BE LOST: the volume group old with the volumes guest1, swap, xvol; 1 more of its disks will miss this one";
+    assert!(lines.iter().any(|line| line == lost), "{lines:?}");
+    assert!(lines.last().unwrap().starts_with("type the disk's name"), "{lines:?}");
+}

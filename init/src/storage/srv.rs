@@ -98,14 +98,11 @@ pub fn attempt(host: Host<'_>, settings: &schema::Storage, group: &Group, progre
     };
     if !volume.active {
         let path = format!("{}/{}", group.name, volume.name);
-        let why = group.problems.first().map_or_else(|| "see: lvs -a".to_owned(), |problem| problem.what.clone());
-        return failed(
-            srv,
-            Problem::new(
-                format!("the volume {path} for /srv is not active: {why}"),
-                "lvchange -ay ".to_owned() + &path + "; srv start",
-            ),
-        );
+        let blamed = group.problems.iter().find(|problem| problem.what.contains(&volume.name));
+        let known = blamed.or_else(|| group.problems.first()).cloned();
+        let Problem { what, todo } =
+            known.unwrap_or_else(|| Problem::new("LVM did not say why", format!("lvchange -ay {path}; srv start")));
+        return failed(srv, Problem::new(format!("the volume {path} for /srv is not active: {what}"), todo));
     }
     mount(host, settings, srv, progress)
 }

@@ -2,16 +2,16 @@
 
 use super::lvm::Group;
 use super::mounts::unescaped;
-use super::srv::pairs;
-use super::tools::{Call, LONG, SHORT};
+use super::srv::probe;
+use super::tools::{Call, SHORT};
 use super::{Host, Problem};
 use crate::config::schema;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use sino_boot::stage::{Done, Fault, done, not_requested};
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
 /// A swap area in use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,17 +55,26 @@ pub fn attempt(host: Host<'_>, settings: &schema::Storage, group: &Group) -> any
         return Ok((swaps, problems));
     }
     let on = in_use(host)?;
-    // One call for all volumes: a group may have hundreds.
-    let mut words = vec!["blkid".to_owned(), "-p".to_owned(), "-o".to_owned(), "export".to_owned()];
-    words.extend(active.iter().map(|volume| host.path(&group.device(&volume.name)).display().to_string()));
-    let output = host.tools.run(&Call { words, input: String::new(), limit: Some(LONG) })?;
-    let contents = contents(&output.out);
     for volume in active {
         let device = group.device(&volume.name);
         let path = host.path(&device);
-        let found = contents.get(path.display().to_string().as_str());
-        let get = |name: &str| found.and_then(|found| found.get(name)).map(String::as_str).unwrap_or_default();
         let named = volume.name == settings.swap;
+        // A group may have hundreds of volumes: blkid is asked of few. (Of several at once it stops at the first that is
+        // empty.)
+        if !named && !looks_like_swap(&path) {
+            continue;
+        }
+        let found = match probe(host, &path) {
+            Ok(found) => found,
+            Err(error) => {
+                problems.push(Problem::new(
+                    format!("{device} is not used for swap: {error:#}"),
+                    "dmesg tells of a disk that fails; wipefs shows what is on it",
+                ));
+                continue;
+            }
+        };
+        let get = |name: &str| found.get(name).map(String::as_str).unwrap_or_default();
         if get("TYPE") != "swap" {
             if named {
                 problems.push(not_swap(&device, get("TYPE")));
@@ -115,13 +124,10 @@ fn not_swap(device: &str, content: &str) -> Problem {
     )
 }
 
-/// Reads blkid's answer for several devices: blocks that begin with `DEVNAME=`.
-fn contents(text: &str) -> BTreeMap<String, BTreeMap<String, String>> {
-    let block = |block: &str| {
-        let pairs = pairs(block);
-        Some((pairs.get("DEVNAME")?.clone(), pairs))
-    };
-    text.split("\n\n").filter_map(block).collect()
+/// Whether the first page ends with the mark of a swap area; see mkswap(8).
+fn looks_like_swap(device: &Path) -> bool {
+    let mut mark = [0_u8; 10];
+    File::open(device).is_ok_and(|file| file.read_exact_at(&mut mark, 4086).is_ok()) && mark == *b"SWAPSPACE2"
 }
 
 /// The swap areas in use; see `proc_swaps(5)`.
@@ -146,28 +152,32 @@ mod tests {
         Group { name: "xvg".into(), volumes: names.iter().map(volume).collect(), ..Group::default() }
     }
 
-    fn blkid(root: &str) -> &'static str {
-        let block = |name: &str, rest: &str| format!("DEVNAME={root}/dev/xvg/{name}\n{rest}\n");
-        let text = [
-            block("swap", "UUID=a\nTYPE=swap"),
-            block("more", "LABEL=swap\nTYPE=swap"),
-            block("guest-swap", "LABEL=guest\nTYPE=swap"),
-            block("xvol", "LABEL=swap\nTYPE=ext4"),
-        ];
-        Box::leak(text.join("\n").into_boxed_str())
+    /// The volume's device, with or without the mark of a swap area.
+    fn device(root: &Path, name: &str, mark: &str) {
+        file(root, &format!("dev/xvg/{name}"), &format!("{}{mark}", "\0".repeat(4086)));
     }
+
+    const SWAP: &str = "UUID=a\nLABEL=swap\nTYPE=swap\n";
 
     #[test]
     fn areas_of_the_name_and_of_the_label_are_used_and_no_other() {
         let root = root();
         let at = root.path().to_str().unwrap();
-        let fake = Fake::default().answer("blkid", 0, blkid(at), "").answer("swapon", 0, "", "");
+        for (name, mark) in [("swap", "SWAPSPACE2"), ("more", "SWAPSPACE2"), ("guest-swap", "SWAPSPACE2"), ("xvol", "")]
+        {
+            device(root.path(), name, mark);
+        }
+        let guest = Box::leak(format!("blkid -p -o export {at}/dev/xvg/guest-swap").into_boxed_str());
+        let fake = Fake::default()
+            .answer(guest, 0, "LABEL=guest\nTYPE=swap\n", "")
+            .answer("blkid", 0, SWAP, "")
+            .answer("swapon", 0, "", "");
         let settings = schema::Storage { swap_priority: Some(7), ..schema::Storage::default() };
         let group = group(&["swap", "more", "guest-swap", "xvol"]);
         let (swaps, problems) = attempt(Host::new(&fake, at), &settings, &group).unwrap();
         let names: Vec<_> = swaps.iter().map(|swap| swap.device.as_str()).collect();
         assert_eq!((names, problems), (vec!["/dev/xvg/swap", "/dev/xvg/more"], vec![]));
-        assert!(fake.executed(&format!("swapon --priority 7 {at}/dev/xvg/swap")) && !fake.executed("guest-swap\0"));
+        assert!(fake.executed(&format!("swapon --priority 7 {at}/dev/xvg/swap")) && !fake.executed("xvg/xvol"));
         assert_eq!(fake.log.borrow().iter().filter(|line| line.starts_with("swapon")).count(), 2);
     }
 
@@ -176,11 +186,10 @@ mod tests {
         let root = root();
         let at = root.path().to_str().unwrap();
         file(root.path(), "proc/swaps", &format!("Filename\tType\n{at}/dev/xvg/swap\tpartition\t8\t0\t-2\n"));
-        let fake = Fake::default().answer("blkid", 0, blkid(at), "");
+        let fake = Fake::default().answer("blkid", 0, SWAP, "");
         let (swaps, _) = attempt(Host::new(&fake, at), &schema::Storage::default(), &group(&["swap"])).unwrap();
         assert!(swaps[0].before && !fake.executed("swapon"));
-        let text = blkid(at).replace("TYPE=swap", "TYPE=ext4");
-        let fake = Fake::default().answer("blkid", 0, Box::leak(text.into_boxed_str()), "");
+        let fake = Fake::default().answer("blkid", 0, "TYPE=ext4\n", "");
         let (swaps, problems) = attempt(Host::new(&fake, at), &schema::Storage::default(), &group(&["swap"])).unwrap();
         assert!(swaps.is_empty() && problems[0].what.contains("it holds ext4"), "{problems:?}");
         assert!(!fake.executed("swapon"));

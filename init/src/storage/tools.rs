@@ -20,8 +20,10 @@ const KEPT: usize = 4 << 20;
 pub const QUIET: Duration = Duration::from_secs(60);
 /// For what looks at a device or changes a few sectors. A disk that spins up or retries takes half a minute.
 pub const SHORT: Duration = Duration::from_secs(60);
-/// For LVM: it reads every disk of the machine, and activates hundreds of volumes.
+/// For LVM: it reads every disk of the machine.
 pub const LONG: Duration = Duration::from_secs(180);
+/// For what activates volumes: the check of a large thin pool takes minutes.
+pub const ACTIVATE: Duration = Duration::from_secs(900);
 
 /// A program to execute.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +92,9 @@ impl Output {
     #[must_use]
     pub fn said(&self) -> String {
         let text = if self.err.trim().is_empty() { &self.out } else { &self.err };
-        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let mut lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        // LVM says some things once for each volume.
+        lines.dedup();
         let last = lines.get(lines.len().saturating_sub(6)..).unwrap_or_default().join("; ");
         match (last.is_empty(), self.code) {
             // What is on a disk is in the messages of those who read it, whatever it is.

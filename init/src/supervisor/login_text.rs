@@ -6,11 +6,12 @@ use crate::storage::state::StorageState;
 use anyhow::{Context, Result};
 use sino_boot::record::BootRecord;
 use sino_boot::{issue, layout};
-use std::fmt::Write as _;
 use std::path::Path;
 
-/// Longest line; a console has 80 columns.
+/// Longest line on the screen; a console has 80 columns.
 const COLUMNS: usize = 79;
+/// Longest text that is broken into such lines.
+const LONGEST: usize = 400;
 
 /// The lines.
 #[must_use]
@@ -69,7 +70,7 @@ pub fn storage_line(storage: &StorageState) -> String {
         State::Mounted => format!("{} is mounted from {}.", layout::SRV, storage.srv.device),
         State::ReadOnly => format!("{} IS READ-ONLY: see \"srv status\".", layout::SRV),
         State::Absent => {
-            format!("No {} yet: \"sino disk prepare\" sets up a disk; nothing is kept until then.", storage.srv.device)
+            format!("No {}: nothing is kept until \"sino disk prepare\" has set up a disk.", storage.srv.device)
         }
         State::Stopped => format!("{} was unmounted by \"srv stop\"; \"srv start\" mounts it.", layout::SRV),
         State::Failed => format!("{} IS NOT MOUNTED: see \"srv status\".", layout::SRV),
@@ -77,9 +78,21 @@ pub fn storage_line(storage: &StorageState) -> String {
 }
 
 fn add(text: &mut String, line: &str) {
-    let plain: String = line.chars().filter(|c| !c.is_control()).take(COLUMNS).collect();
-    // Writing to a String cannot fail.
-    let _ = writeln!(text, "{plain}");
+    let plain: String = line.chars().filter(|c| !c.is_control()).take(LONGEST).collect();
+    let mut column = 0;
+    for word in plain.split(' ') {
+        let width = word.chars().count();
+        if column > 0 && column + 1 + width > COLUMNS {
+            text.push_str("\n  ");
+            column = 2;
+        } else if column > 0 {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += width;
+    }
+    text.push('\n');
 }
 
 /// Puts the lines in place, and has the login prompts show them.
@@ -116,7 +129,8 @@ mod tests {
 
     #[test]
     fn control_characters_and_long_lines_do_not_reach_the_console() {
-        let text = render(None, None, &[format!("\u{1b}[2J{}", "x".repeat(200))]);
-        assert!(!text.contains('\u{1b}') && text.len() <= COLUMNS + 1, "{text}");
+        let text = render(None, None, &[format!("\u{1b}[2J{}", "many words ".repeat(99))]);
+        assert!(!text.contains('\u{1b}') && text.len() < 2 * LONGEST, "{text}");
+        assert!(text.lines().count() > 3 && text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
     }
 }

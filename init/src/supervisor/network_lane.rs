@@ -12,6 +12,11 @@ use sino_boot::console;
 use sino_boot::record::now_us;
 use sino_boot::stage::Fault;
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long a card waits for udev, which renames it. A slow machine's udev needs long at the boot; without udev there is
+/// nothing that could rename it, so a card that waited for nothing only comes later.
+const UDEV_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The lane.
 pub struct NetworkLane {
@@ -32,7 +37,13 @@ impl NetworkLane {
         let mut lane = Lane::new(super::NETWORK, "network ", 3, boot);
         let since_us = now_us();
         let managed = network.managed;
-        let settings = EngineSettings { network, hostname: Some(hostname()), ..EngineSettings::default() };
+        let settings = EngineSettings {
+            network,
+            hostname: Some(hostname()),
+            udev_patience: UDEV_PATIENCE,
+            missing_patience: UDEV_PATIENCE,
+            ..EngineSettings::default()
+        };
         let engine = match Engine::start(settings) {
             Ok(engine) => Some(engine),
             Err(error) => {

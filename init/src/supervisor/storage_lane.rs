@@ -10,7 +10,7 @@ use crate::network::flags;
 use crate::storage::lvm::Group;
 use crate::storage::srv::State;
 use crate::storage::state::{self, StorageState};
-use crate::storage::{Host, lvm, srv, swap};
+use crate::storage::{Host, lvm, lvm_config, srv, swap};
 use crate::udev;
 use anyhow::{Context, Result, anyhow};
 use log::Level;
@@ -56,7 +56,8 @@ pub fn run(boot: bool, news: &Sender) {
         if let Err(error) = events.wait() {
             return log::warn!("disks that come later are not noticed: {error:#}");
         }
-        if needs_more() && may_be_complete() {
+        // Not while a command is at work: what comes then is its own.
+        if needs_more() && may_be_complete() && state::claim(Host::this()).is_ok() {
             console::say("a disk came: looking for the volume group again", Level::Info);
             once(&mut Lane::new(super::STORAGE, "storage ", 5, false), news);
         }
@@ -67,7 +68,13 @@ fn devices(boot: bool) -> Result<Done<()>, Fault> {
     if !boot {
         return Ok(done((), "known"));
     }
+    // Before udevd, which activates what is complete as soon as it sees it.
+    let group = load(false).config.storage.group;
+    let kept_to = lvm_config::keep_to(Host::this(), &group);
     let started = udev::start()?;
+    if let Err(error) = kept_to {
+        log::warn!("LVM may activate other groups than {group}: {error:#}");
+    }
     if !udev::settle(SETTLES_WITHIN)? {
         return Err(Fault::from(anyhow!("udev is still busy after {} s", SETTLES_WITHIN.as_secs()))
             .seen("some disk or controller answers slowly")
@@ -96,7 +103,7 @@ fn once(lane: &mut Lane, news: &Sender) {
     let mut storage = StorageState::default();
     {
         // Whoever activates volumes waits for udev's word, so udevd must not go meanwhile.
-        let _claim = state::claim(host);
+        let _claim = state::claim(host).inspect_err(|error| log::warn!("{error:#}"));
         let held = udev::hold();
         let group = lane.step("volume-group", || lvm::activate(host, &settings));
         drop(held);
@@ -243,7 +250,8 @@ impl Events {
                 Ok((_, length)) => {
                     let text = buffer.get(..length).unwrap_or_default();
                     let has = |part: &[u8]| text.windows(part.len()).any(|window| window == part);
-                    came |= has(b"SUBSYSTEM=block\0") && !has(b"ACTION=remove\0") && !has(b"DEVNAME=dm-");
+                    // Not a change: that is somebody who writes to a disk that has been there.
+                    came |= has(b"SUBSYSTEM=block\0") && has(b"ACTION=add\0") && !has(b"DEVNAME=dm-");
                 }
                 // Events were lost: perhaps one of them.
                 Err(rustix::io::Errno::NOBUFS) => came = true,

@@ -4,6 +4,9 @@ use crate::host::Host;
 use crate::shell::Output;
 use anyhow::Result;
 
+/// How much of an output a complaint shows, in characters; all of it is in the log of the commands.
+const SHOWN: usize = 600;
+
 /// What must be true of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
@@ -78,8 +81,11 @@ impl Check {
             Wanted::Ends => output.status == 0,
             Wanted::Fails => output.status != 0,
         };
-        (!right)
-            .then(|| format!("{}: wanted {:?}, got status {} and: {text}", self.command, self.wanted, output.status))
+        if right {
+            return None;
+        }
+        let shown: String = text.chars().take(SHOWN).collect();
+        Some(format!("{}: wanted {:?}, got status {} and: {shown}", self.command, self.wanted, output.status))
     }
 }
 

@@ -4,9 +4,10 @@
 use super::check::{ends, has, is};
 use crate::host::{Host, Setup};
 use crate::lab::dhcp_server::NAME;
-use crate::lab::{LAN, Lab, Settings};
-use anyhow::{Context, Result, ensure};
-use sino_image::qemu::Bus;
+use crate::lab::{LAN, Lab, OTHER, Settings};
+use anyhow::{Context, Result, bail, ensure};
+use sino_image::qemu::{Backend, Bus};
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 /// How long a client may take to ask again.
@@ -19,12 +20,14 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
     let card = lab.card("virtio-net-pci", Some(LAN))?;
     let (trunk, vlan_server) = lab.trunk("e1000e", VLAN)?;
     let unplugged = lab.card("virtio-net-pci", None)?;
+    let pair = [lab.card("virtio-net-pci", Some(OTHER))?, lab.card("e1000", Some(OTHER))?];
     let disks = [lab.disk("one", Bus::Virtio, 2048)?, lab.disk("two", Bus::Sata, 1024)?];
     let capture = lab.capture(LAN.0, "udp port 67", "dhcp")?;
-    let mut host = Host::begin(lab, &Setup::direct(&[card, trunk, unplugged], &disks))?;
+    let mut host = Host::begin(lab, &Setup::direct(&[&[card, trunk, unplugged], pair.as_slice()].concat(), &disks))?;
     // The trunk's untagged frames are on the same segment; this host shall ask through its first card.
-    host.set_link(1, false)?;
-    host.set_link(2, false)?;
+    for other in 1..5 {
+        host.set_link(other, false)?;
+    }
     host.log_in()?;
     host.settle()?;
     let (link, trunk_link) = (host.link(0)?, host.link(1)?);
@@ -61,6 +64,7 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
 
     vlan(lab, &mut host, &trunk_link)?;
     drop(vlan_server);
+    bond(lab, &mut host)?;
     disks_last(lab, &mut host, &disks)?;
 
     lab.lan.stop();
@@ -68,10 +72,39 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
     host.reboot()?;
     // The server was gone for the whole boot; its leases are in its file.
     lab.lan.start(&lab.namespace, &Settings::default())?;
+    host.settle()?;
+    host.write_file("/run/lab/file", "a = [\"b\"] # it's\n\nend\n")?;
+    let wrong = host.check(&[is("cat /run/lab/file", "a = [\"b\"] # it's\n\nend")])?;
+    lab.note("a file written by typing", wrong);
     let mac = host.mac("xenbr0")?;
     let again = lab.lan.wait_for(mark, &mac, "DHCPACK", ASK)?;
     lab.expect(again.is_some(), format!("after a reboot the address is {again:?}"));
     host.power_off()
+}
+
+/// The trunk without a guest: a question with the tag gets an answer with the tag.
+pub(super) fn trunk(lab: &mut Lab) -> Result<()> {
+    let (card, _server) = lab.trunk("e1000e", VLAN)?;
+    let Backend::Datagrams { local, remote } = card.backend else { bail!("a trunk is on sockets: {card:?}") };
+    let guest = UnixDatagram::bind(local)?;
+    guest.set_read_timeout(Some(Duration::from_secs(1)))?;
+    let (own, all) = ([0x52, 0x54, 0, 0, 0, 0x77], [0xff; 6]);
+    // ARP (RFC 826): who has 203.0.113.1, tell 203.0.113.77?
+    let head = [0x81, 0, 0, 42, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1];
+    let question = [&all[..], &own, &head, &own, &[203, 0, 113, 77], &[0; 6], &[203, 0, 113, 1]].concat();
+    let mut frame = [0; 2048];
+    // Until socat is there.
+    for _ in 0..20 {
+        guest.send_to(&question, &remote)?;
+        while let Ok(length) = guest.recv(&mut frame) {
+            let frame = frame.get(..length).unwrap_or_default();
+            if frame.starts_with(&own) && frame.get(12..18) == Some(&[0x81, 0, 0, 42, 8, 6]) {
+                lab.expect(lab.frames_in_vlan(VLAN) > 0, "the trunk counted no frame");
+                return Ok(());
+            }
+        }
+    }
+    bail!("no answer with the tag")
 }
 
 /// A VLAN link made by hand: both ways through the trunk.
@@ -82,6 +115,31 @@ fn vlan(lab: &mut Lab, host: &mut Host, link: &str) -> Result<()> {
     lab.expect(lab.ping("203.0.113.77", 10)? > 0, "no answer through the trunk");
     lab.expect(lab.frames_in_vlan(VLAN) > 0, "the guest sent no frame with the tag");
     host.do_("ip link del v42").map(drop)
+}
+
+/// A bond made by hand of the two cards on the other segment: either of them may lose its cable.
+fn bond(lab: &mut Lab, host: &mut Host) -> Result<()> {
+    let address = format!("{}.77", OTHER.1);
+    host.do_("ip link add both type bond mode active-backup miimon 100")?;
+    for card in [3, 4] {
+        host.set_link(card, true)?;
+        let link = host.link(card)?;
+        host.do_(&format!("ip link set {link} down; ip link set {link} master both"))?;
+    }
+    host.do_(&format!("ip address add {address}/24 dev both && ip link set both up"))?;
+    lab.expect(lab.ping(&address, 10)? > 0, "no answer over the bond");
+    for card in [3, 4] {
+        host.set_link(card, false)?;
+        let answered = lab.ping(&address, 20)?;
+        // Evidence for whoever reads the log.
+        host.serial("grep -e Status -e Active -e Interface /proc/net/bonding/both; dmesg | tail -5")?;
+        lab.expect(answered >= 15, format!("with card {card} dead {answered} of 20 pings were answered"));
+        host.set_link(card, true)?;
+        let up =
+            r#"timeout 20 sh -c 'until [ $(grep -c "MII Status: up" /proc/net/bonding/both) = 3 ]; do sleep 1; done'"#;
+        host.do_(up)?;
+    }
+    host.do_("ip link del both").map(drop)
 }
 
 /// Both disks: what was synced survives a power cut, what the host's tools write is there, and damage is seen.

@@ -17,7 +17,7 @@ const SHELL: &str = "sino rescue# ";
 
 /// The trial.
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
-    let cards = [lab.card("virtio-net-pci", Some(LAN))?, lab.card("e1000e", Some(LAN))?];
+    let cards = [lab.card("virtio-net-pci", Some(LAN))?, lab.card("e1000", Some(LAN))?];
     let capture = lab.capture(LAN.0, "udp port 67", "dhcp")?;
     let mut host = Host::begin(lab, &Setup::direct(&cards, &[]))?;
     host.set_link(0, false)?;
@@ -88,7 +88,7 @@ fn killed(lab: &mut Lab, host: &mut Host, address: &str) -> Result<Vec<String>> 
         format!("ip -o address show {BRIDGE} | tr -s ' ' | cut -d' ' -f2-4; ls /sys/class/net/{BRIDGE}/brif");
     let processes = "ps -eo pid=,comm= | grep -e xenstored -e xenconsoled -e sshd -e sino-keeper | sort";
     let before = (host.do_(&addresses)?, host.do_(processes)?, host.do_(&format!("echo {SUPERVISOR}"))?);
-    host.do_(&format!("(sleep 2; kill -9 {SUPERVISOR}) & echo"))?;
+    host.do_(&format!("(sleep 2; kill -9 {SUPERVISOR}) >/dev/null 2>&1 & disown"))?;
     let answered = lab.ping(address, 30)?;
     let mut wrong = Vec::new();
     if answered < 29 {
@@ -96,7 +96,7 @@ fn killed(lab: &mut Lab, host: &mut Host, address: &str) -> Result<Vec<String>> 
     }
     let old = &before.2;
     wrong.extend(host.check(&[
-        ends(&format!("timeout 60 sh -c 'until p={SUPERVISOR} && [ $p != {old} ] && kill -0 $p; do sleep 1; done'")),
+        ends(&format!("timeout 60 sh -c 'exec 2>/dev/null; until p={SUPERVISOR} && [ \"$p\" != \"{old}\" ] && kill -0 $p; do sleep 1; done'")),
         is(&addresses, &before.0),
         is(processes, &before.1),
     ])?);

@@ -4,7 +4,7 @@
 //! A disk's own cache is not played ([`crate::host::Host::power_cut`]): what the guest's kernel had sent stays.
 
 use super::check::{ends, is};
-use super::product::{VOLUME, mounted, prepare, up};
+use super::product::{KEPT_SECONDS, VOLUME, mounted, prepare, up};
 use crate::host::{Host, Setup};
 use crate::lab::{LAN, Lab, Settings};
 use anyhow::{Context, Result};
@@ -31,7 +31,8 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
     host.settle()?;
     prepare(&mut host, &["virtio-one"], true)?;
     host.do_("mkdir -p /root/.ssh; ssh-keygen -q -t ed25519 -N '' -C ebb -f /root/.ssh/id; cp /root/.ssh/id.pub /root/.ssh/authorized_keys")?;
-    host.do_("hostnamectl set-hostname ebb; echo root:ebb | chpasswd; sync")?;
+    host.do_("hostnamectl set-hostname ebb; echo root:ebb | chpasswd")?;
+    host.do_(&format!("sleep {KEPT_SECONDS}; sync"))?;
     host.passwords = STATES.map(str::to_owned).to_vec();
     let host_key = host.do_("ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub")?;
     let machine = host.do_("cat /etc/machine-id")?;

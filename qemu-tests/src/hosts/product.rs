@@ -25,6 +25,8 @@ pub(super) const NETWORK_APPLY: &str = "sino network apply";
 pub(super) const NETWORK_CONFIRM: &str = "sino network confirm";
 /// How long it takes back an unconfirmed configuration after, in seconds.
 pub(super) const REVERT_SECONDS: u64 = 60;
+/// How long after a change at the latest it is on the volume, in seconds.
+pub(super) const KEPT_SECONDS: u64 = 10;
 /// A boot that stops in a shell of stage two while the supervisor is at work already.
 pub(super) const BREAK_BEFORE_HANDOVER: &str = "sino.break=hand-over";
 
@@ -46,7 +48,7 @@ pub(super) fn up() -> Vec<Check> {
 pub(super) fn mounted(swap: bool) -> Vec<Check> {
     let (group, volume) = VOLUME;
     let mut checks = vec![
-        is("findmnt -no SOURCE,FSTYPE /srv | tr -s ' '", &format!("/dev/mapper/{group}-{volume} ext4")),
+        is("findmnt -no SOURCE,FSTYPE /srv | tr -s ' '", &format!("/dev/{group}/{volume} ext4")),
         // Not another mount on top of it.
         is("findmnt -no TARGET /srv | wc -l", "1"),
         has("udevadm info --query=property /dev/xvg/xvol", &["DM_NAME=xvg-xvol"]),

@@ -41,7 +41,7 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
     let mut checks = mounted(true);
     checks.extend([
         own.clone(),
-        has("sino status", &["repaired"]),
+        has("sino status", &["corrected"]),
         is("dumpe2fs -h /dev/xvg/xvol | grep -c 'with errors'", "0"),
     ]);
     look(lab, &mut host, "errors in the file system", &checks)?;

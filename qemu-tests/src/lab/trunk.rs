@@ -46,24 +46,28 @@ impl Trunk {
         let folder = tempfile::tempdir().context("making a temporary folder")?;
         let mut trunk =
             Self { folder, seen: Seen::default(), over: Arc::default(), converters: Vec::new(), inlets: Vec::new() };
+        let mut sides = BTreeMap::new();
         for vlan in std::iter::once(0).chain(vlans.iter().copied()) {
-            trunk.side(namespace, vlan)?;
+            sides.insert(vlan, trunk.side(namespace, vlan)?);
         }
         let from_guest = Self::bind(&trunk.remote())?;
         trunk.inlets.push(trunk.remote());
-        let (outlets, seen, over) = (trunk.folder.path().to_owned(), Arc::clone(&trunk.seen), Arc::clone(&trunk.over));
+        let (folder, seen, over) = (trunk.folder.path().to_owned(), Arc::clone(&trunk.seen), Arc::clone(&trunk.over));
         std::thread::spawn(move || {
             pass(&from_guest, &over, |frame| {
-                let (vlan, frame) = untag(frame)?;
+                let Some((vlan, frame)) = untag(frame) else { return };
                 *seen.lock().unwrap_or_else(PoisonError::into_inner).entry(vlan).or_default() += 1;
-                Some((outlets.join(converter(vlan)), frame))
+                if let Some(side) = sides.get(&vlan) {
+                    // One that nobody takes is lost, as on a wire.
+                    let _ = side.send_to(&frame, folder.join(converter(vlan)));
+                }
             });
         });
         Ok(trunk)
     }
 
-    /// What is on the other side of a VLAN's converter.
-    fn side(&mut self, namespace: &Namespace, vlan: u16) -> Result<()> {
+    /// A VLAN's converter and tap. Returns the socket that the converter talks to; it listens to no other.
+    fn side(&mut self, namespace: &Namespace, vlan: u16) -> Result<UnixDatagram> {
         let tap = if vlan == 0 { UNTAGGED.to_owned() } else { format!("vlan{vlan}") };
         namespace.ip(&format!("tuntap add dev {tap} mode tap"))?;
         let path = |name: &str| self.folder.path().join(name);
@@ -75,9 +79,13 @@ impl Trunk {
         command.args(["-b", &LONGEST.to_string(), &socket, &device]).stdin(Stdio::null());
         self.converters.push(command.spawn().context("starting socat")?);
         self.inlets.push(inlet);
-        let over = Arc::clone(&self.over);
-        std::thread::spawn(move || pass(&from_tap, &over, |frame| Some((guest.clone(), tagged(frame, vlan)))));
-        Ok(())
+        let (over, to_tap) = (Arc::clone(&self.over), from_tap.try_clone().context("a second handle on a socket")?);
+        std::thread::spawn(move || {
+            pass(&from_tap, &over, |frame| {
+                let _ = from_tap.send_to(&tagged(frame, vlan), &guest);
+            });
+        });
+        Ok(to_tap)
     }
 
     fn bind(path: &Path) -> Result<UnixDatagram> {
@@ -123,16 +131,14 @@ fn converter(vlan: u16) -> String {
     format!("to-{vlan}")
 }
 
-/// Passes frames on until it is over. One that nobody takes is lost, as on a wire.
-fn pass(from: &UnixDatagram, over: &AtomicBool, to: impl Fn(&[u8]) -> Option<(PathBuf, Vec<u8>)>) {
+/// Passes frames on until it is over.
+fn pass(from: &UnixDatagram, over: &AtomicBool, to: impl Fn(&[u8])) {
     let mut buffer = vec![0; LONGEST];
     while let Ok(length) = from.recv(&mut buffer) {
         if over.load(Ordering::Relaxed) {
             return;
         }
-        if let Some((path, frame)) = buffer.get(..length).and_then(&to) {
-            let _ = from.send_to(&frame, path);
-        }
+        to(buffer.get(..length).unwrap_or_default());
     }
 }
 

@@ -47,6 +47,16 @@ fn several() -> Vec<Scenario> {
     scenarios.push(direct("medium-second-of-two-sticks", "", two(Bus::UsbStick), booted(&[])));
     scenarios.push(direct("medium-on-disk-beside-another-build", "", two(Bus::Virtio), booted(&[])));
     scenarios.push(direct("on-ram-stick", "sino.ram", vec![drive("medium", Bus::UsbStick, tiny)], booted(&[])));
+    for (name, flags) in [
+        ("medium-stick-with-configuration", ""),
+        ("on-ram-stick-with-configuration", "sino.ram"),
+        ("check-of-a-medium-with-configuration", "sino.check"),
+    ] {
+        scenarios.push(Scenario {
+            afterwards: &[Afterwards::Configuration],
+            ..direct(name, flags, vec![drive("medium", Bus::UsbStick, Content::Configured(Image::Tiny))], booted(&[]))
+        });
+    }
     scenarios.push(direct("on-ram-virtio", "sino.ram", vec![drive("medium", Bus::Virtio, tiny)], booted(&[])));
     scenarios.push(direct(
         "flag-unknown",

@@ -12,9 +12,9 @@ fn play(act: &Act, world: &mut World, made: &mut Made) {
         change(world.links.iter_mut().find(|other| other.index == link.index).expect("an act on a link that is gone"));
     };
     match act {
-        Act::Create { name, link } => {
+        Act::Create { name, link, mac } => {
             let mut fresh = Link { index: next, name: name.clone(), mtu: 1500, ethernet: true, ..Link::default() };
-            fresh.mac = Some([2, 0, 0, 0, 0, u8::try_from(next).unwrap()]);
+            fresh.mac = mac.or(Some([2, 0, 0, 0, 0, u8::try_from(next).unwrap()]));
             match link {
                 NewLink::Bridge => fresh.kind = Some("bridge".into()),
                 NewLink::Bond(kind) => (fresh.kind, fresh.bond_mode) = (Some("bond".into()), Some(kind.number())),
@@ -173,6 +173,7 @@ fn a_bond_with_vlans_below_two_bridges_comes_to_rest() {
     assert_eq!((link("xenbr0.7").below, link("xenbr0.7").vlan), (Some(link("xenbr0").index), Some(7)));
     // The first port that is named gives the MAC address, and big packets pass on all that is below.
     assert_eq!((link("lan").mac, link("xenbr0").mac), (link("guests").mac, link("bond0").mac));
+    assert_eq!(link("bond0").mac, link("eth0").mac);
     assert!(["lan", "guests", "eth2", "bond0", "eth0", "eth1"].iter().all(|name| link(name).mtu == 9000));
     assert!(world.links.iter().all(|link| link.up));
     let host = link("xenbr0.7").index;

@@ -83,7 +83,7 @@ impl Engine {
         }
         self.drop_unwanted_clients();
         let now = now();
-        let mut events = Vec::new();
+        let (mut events, mut changed) = (Vec::new(), false);
         for (name, bridge) in self.plan.bridges.iter().filter(|(_, bridge)| bridge.dhcp) {
             let client = self.clients.entry(name.clone()).or_default();
             // Over is over, also when there is nothing to be opened now.
@@ -91,7 +91,8 @@ impl Engine {
             let Some(link) = world.named(name) else { continue };
             let Some(host) = world.named(&Plan::host_link(name, bridge)).filter(|host| host.up) else { continue };
             let Some(mac) = host.mac else { continue };
-            let carrier = carrier(world, &bridge.ports, link);
+            // A question that is sent before the link is ready is lost, and the next one comes seconds later.
+            let carrier = host.ready && carrier(world, &bridge.ports, link);
             let hostname = &self.settings.hostname;
             let same =
                 |running: &Running| (running.index, running.mac, &running.hostname) == (host.index, mac, hostname);
@@ -106,14 +107,18 @@ impl Engine {
             if client.again.is_some() || !(carrier || client.taken_over || client.running.is_some()) {
                 continue;
             }
-            client.running = None;
+            // The same link under another name of the host: the lease goes on. Another card's lease does not.
+            let before = client.running.take().map(|running| (running.index, running.mac));
+            let keep = client.taken_over || before == Some((host.index, mac));
             let settings = Settings {
                 mac,
                 hostname: hostname.clone(),
                 previous: client.lease.clone().or_else(|| self.known_leases.get(name).cloned()),
             };
-            let valid = client.lease.clone().filter(|lease| remaining_s(lease, now.as_secs()) != Some(0));
-            let opened = match valid.filter(|_| client.taken_over) {
+            let valid = client.lease.take_if(|lease| keep && remaining_s(lease, now.as_secs()) != Some(0));
+            changed |= client.lease.take().is_some();
+            client.lease.clone_from(&valid);
+            let opened = match valid {
                 Some(lease) => Endpoint::resume(&host.name, host.index, settings, lease, now),
                 None => Endpoint::open(&host.name, host.index, settings, now),
             };
@@ -133,7 +138,6 @@ impl Engine {
                 }
             }
         }
-        let mut changed = false;
         for (name, event) in events {
             changed |= self.hear(&name, event);
         }

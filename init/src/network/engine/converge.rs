@@ -8,6 +8,7 @@ use crate::network::plan::PortRule;
 use crate::network::ports::{Choice, choose};
 use crate::network::world::World;
 use std::collections::BTreeSet;
+use std::io;
 use std::time::Duration;
 
 /// Rounds of looking and doing in a row: a VLAN link on a bond in a bridge with a host VLAN takes five.
@@ -66,7 +67,11 @@ impl Engine {
             for act in acts {
                 if let Err(error) = apply(&mut self.connection, &act, &mut self.made) {
                     // What went away in the meantime is no trouble: the next round sees it gone.
-                    let gone = error.downcast_ref::<Refused>().is_some_and(|refused| refused.errno == NO_DEVICE);
+                    // Its folder below /proc/sys moves when udev renames a card.
+                    let gone = error.downcast_ref::<Refused>().is_some_and(|refused| refused.errno == NO_DEVICE)
+                        || error
+                            .downcast_ref::<io::Error>()
+                            .is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
                     if !gone {
                         troubles.insert(format!("{error:#}"));
                         failed.push(act);

@@ -40,16 +40,20 @@ impl Engine {
     }
 
     fn write_state(&mut self, state: NetworkState) {
-        if state == self.state {
-            return;
-        }
-        let written = serde_json::to_string_pretty(&state).map_err(Into::into);
-        match written.and_then(|text| state::write(&self.settings.state, &text)) {
-            Ok(()) => {
-                self.state = state.clone();
-                self.reports.send(Report::Changed(Box::new(state)));
+        let changed = state != self.state;
+        if changed || !self.unwritten.is_empty() {
+            let written = serde_json::to_string_pretty(&state).map_err(Into::into);
+            match written.and_then(|text| state::write(&self.settings.state, &text)) {
+                Ok(()) => self.unwritten.clear(),
+                Err(error) => {
+                    self.tell_unwritten(format!("{error:#}; a new supervisor would know less of the network"));
+                }
             }
-            Err(error) => self.tell_unwritten(format!("{error:#}; a new supervisor would know less of the network")),
+        }
+        let told = std::mem::replace(&mut self.state_told, true);
+        if changed || !told {
+            self.state = state.clone();
+            self.reports.send(Report::Changed(Box::new(state)));
         }
     }
 
