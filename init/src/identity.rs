@@ -8,12 +8,12 @@ pub mod access;
 pub mod command;
 mod folder;
 mod forgotten;
-mod items;
+pub mod items;
 mod keygen;
 #[cfg(test)]
 mod power_cut;
 mod running;
-mod ssh_key;
+pub mod ssh_key;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -117,20 +117,21 @@ fn set(assignment: &str) -> Reading {
 
 /// The layers that were added so far, lowest first.
 #[derive(Debug, Default)]
-pub(crate) struct Merged {
+pub struct Merged {
     given: BTreeMap<Vec<String>, Given>,
     problems: Vec<Problem>,
 }
 
 impl Merged {
     /// Puts a layer on top.
-    pub(crate) fn add(&mut self, reading: Reading) {
+    pub fn add(&mut self, reading: Reading) {
         self.given.extend(reading.given.into_iter().map(|given| (given.path.clone(), given)));
         self.problems.extend(reading.problems);
     }
 
     /// The configuration of all that was added.
-    pub(crate) fn finish(mut self) -> Loaded {
+    #[must_use]
+    pub fn finish(mut self) -> Loaded {
         let mut root = toml::Table::new();
         let mut origins = BTreeMap::new();
         // A table of the layers that names another bridge must not take away the one that every host has.

@@ -116,7 +116,7 @@ pub(super) fn is_host_key_name(name: &str) -> bool {
 ///
 /// # Errors
 /// What is wrong, in words that follow "it". The content is never part of them.
-pub(super) fn check(item: Item, bytes: &[u8]) -> Result<(), String> {
+pub fn check(item: Item, bytes: &[u8]) -> Result<(), String> {
     match item {
         Item::SshHostKeys => return ssh_key::public_line(bytes).map(|_| ()),
         Item::AuthorizedKeys => return check_lines(bytes),
@@ -140,7 +140,7 @@ pub(super) fn check(item: Item, bytes: &[u8]) -> Result<(), String> {
 ///
 /// # Errors
 /// It is not such JSON.
-pub(super) fn leases(bytes: &[u8]) -> Result<BTreeMap<String, serde_json::Value>, String> {
+pub fn leases(bytes: &[u8]) -> Result<BTreeMap<String, serde_json::Value>, String> {
     serde_json::from_slice(bytes).map_err(|error| format!("is not JSON with a lease for each bridge: {error}"))
 }
 
@@ -226,15 +226,19 @@ fn check_lines(bytes: &[u8]) -> Result<(), String> {
 /// keyboard(5). Debian's scripts execute the file, so only plain assignments are let through.
 fn check_keyboard(bytes: &[u8]) -> Result<(), String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "is not text".to_owned())?;
-    for (number, line) in text.lines().enumerate() {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-,:+.()/".contains(&byte);
+    for (number, line) in text.split('\n').enumerate() {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-,:+./".contains(&byte);
         let assignment = |line: &str| {
             let Some((name, value)) = line.split_once('=') else { return false };
-            let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
             let name_is_plain = name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
-            !name.is_empty() && name_is_plain && value.bytes().all(plain)
+            let value_is_plain = match value.strip_prefix('"').and_then(|value| value.strip_suffix('"')) {
+                Some(quoted) => quoted.bytes().all(|byte| plain(byte) || matches!(byte, b'(' | b')')),
+                None => value.bytes().all(plain),
+            };
+            !name.is_empty() && name_is_plain && value_is_plain
         };
-        let line = line.trim();
+        // Any other space is for a shell the beginning of a command's name, and what follows `#` there no comment.
+        let line = line.trim_matches([' ', '\t']);
         let comment = line.starts_with('#') && !line.chars().any(char::is_control);
         if !(line.is_empty() || comment || assignment(line)) {
             return Err(format!("has something else than NAME=\"value\" in line {}", number + 1));
@@ -296,13 +300,18 @@ mod tests {
             ),
             (
                 Item::Keyboard,
-                &["# x\n\nXKBMODEL=\"pc105\"\nXKBLAYOUT=\"br,us\"\nXKBOPTIONS=\"\"\n", "XKBLAYOUT=us"],
+                &["# x\n\nXKBMODEL=\"pc105\"\nXKBLAYOUT=\"br,us(x)\"\nXKBOPTIONS=\"\"\n", " \tXKBLAYOUT=us "],
                 &[
                     "",
                     "XKBLAYOUT=\"$(reboot)\"\n",
                     "XKBLAYOUT=us; reboot\n",
                     "XKBLAYOUT=us\nreboot\n",
                     "XKBLAYOUT=\"`x`\"\n",
+                    "XKBLAYOUT=us\n\u{a0}#; reboot\n",
+                    "XKBLAYOUT=us\n\x0b#; reboot\n",
+                    "\r#; reboot\nXKBLAYOUT=us\n",
+                    "XKBLAYOUT=us(intl)\n",
+                    "XKBLAYOUT=us\r\n",
                 ],
             ),
         ];

@@ -13,7 +13,7 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 ///
 /// # Errors
 /// What is wrong with it, in words that follow "it".
-pub(super) fn public_line(private: &[u8]) -> Result<String, String> {
+pub fn public_line(private: &[u8]) -> Result<String, String> {
     let text = std::str::from_utf8(private).map_err(|_| "is not text".to_owned())?;
     let body = text.strip_prefix(BEGIN).ok_or("does not begin as an OpenSSH private key")?;
     let body = body.strip_suffix(END).ok_or("does not end as an OpenSSH private key")?;
@@ -42,7 +42,8 @@ pub(super) fn public_line(private: &[u8]) -> Result<String, String> {
 }
 
 /// Whether a line of an `authorized_keys` file lets somebody in: it holds a key, perhaps after options.
-pub(super) fn is_authorized_line(line: &str) -> bool {
+#[must_use]
+pub fn is_authorized_line(line: &str) -> bool {
     let line = line.trim_start();
     if line.starts_with('#') {
         return false;
@@ -54,7 +55,8 @@ pub(super) fn is_authorized_line(line: &str) -> bool {
 }
 
 /// How many lines of an `authorized_keys` file let somebody in.
-pub(super) fn authorized_lines(bytes: &[u8]) -> usize {
+#[must_use]
+pub fn authorized_lines(bytes: &[u8]) -> usize {
     bytes.split(|&byte| byte == b'\n').filter(|line| is_authorized_line(&String::from_utf8_lossy(line))).count()
 }
 

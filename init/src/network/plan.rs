@@ -145,6 +145,11 @@ pub fn guest_name(name: &str) -> bool {
     numbered("vif") || numbered("tap")
 }
 
+/// Whether a link of ours may have this name.
+fn may_be_ours(name: &str) -> bool {
+    valid_name(name) && !guest_name(name) && name != "lo"
+}
+
 struct Reader<'a> {
     network: &'a schema::Network,
     warnings: Vec<String>,
@@ -198,10 +203,10 @@ impl Reader<'_> {
         valid
     }
 
-    /// Whether a link of ours may have this name.
+    /// Whether a link of ours may have this name and no other has it.
     fn own_name(&mut self, kind: &str, name: &str) -> bool {
         let key = format!("{kind}.{}", name.escape_default());
-        if !valid_name(name) || guest_name(name) || name == "lo" {
+        if !may_be_ours(name) {
             self.warn(
                 &key,
                 "a link cannot have this name; use up to 15 letters, digits, '.', '-' and '_', not vif... or tap...",
@@ -254,8 +259,11 @@ impl Reader<'_> {
             Some(Ports::Names(_)) => false,
             None => name == FIRST_BRIDGE,
         };
-        let mut names: Vec<&String> =
-            bridges.iter().filter(|(name, bridge)| wants(name, bridge)).map(|(name, _)| name).collect();
+        let mut names: Vec<&String> = bridges
+            .iter()
+            .filter(|(name, bridge)| may_be_ours(name) && wants(name, bridge))
+            .map(|(name, _)| name)
+            .collect();
         names.sort_by_key(|name| *name != FIRST_BRIDGE);
         let (first, others) = names.split_first()?;
         for other in others {

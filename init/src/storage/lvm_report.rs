@@ -1,7 +1,8 @@
 //! What `lvm fullreport` says of the groups, their disks and volumes: all of it from one reading of the disks.
 
+use crate::config::origins::clean;
 use anyhow::{Context, Result};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// The command whose output [`parse`] reads. It names the groups of other systems too, and reads all disks: LVM's hints
 /// would leave out the copy of a disk.
@@ -54,10 +55,10 @@ pub struct Found {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Disk {
     /// Its device, or `[unknown]`.
-    #[serde(default, rename = "pv_name")]
+    #[serde(default, rename = "pv_name", deserialize_with = "plain")]
     pub device: String,
     /// Its UUID.
-    #[serde(default, rename = "pv_uuid")]
+    #[serde(default, rename = "pv_uuid", deserialize_with = "plain")]
     pub uuid: String,
     /// `missing` when it is.
     #[serde(default, rename = "pv_missing")]
@@ -76,7 +77,7 @@ impl Disk {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Lv {
     /// Its name.
-    #[serde(default, rename = "lv_name")]
+    #[serde(default, rename = "lv_name", deserialize_with = "plain")]
     pub name: String,
     /// LVM's ten letters; see lvs(8).
     #[serde(default, rename = "lv_attr")]
@@ -84,7 +85,7 @@ pub struct Lv {
     #[serde(default, rename = "lv_size")]
     size: String,
     /// What it is made of, for example `linear` or `thin,pool`.
-    #[serde(default, rename = "lv_layout")]
+    #[serde(default, rename = "lv_layout", deserialize_with = "plain")]
     pub layout: String,
 }
 
@@ -142,9 +143,9 @@ struct Entry {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Vg {
-    #[serde(rename = "vg_name")]
+    #[serde(rename = "vg_name", deserialize_with = "plain")]
     name: String,
-    #[serde(rename = "vg_uuid")]
+    #[serde(rename = "vg_uuid", deserialize_with = "plain")]
     uuid: String,
     #[serde(rename = "vg_size")]
     size: String,
@@ -152,8 +153,13 @@ struct Vg {
     free: String,
     #[serde(rename = "vg_exported")]
     exported: String,
-    #[serde(rename = "vg_systemid")]
+    #[serde(rename = "vg_systemid", deserialize_with = "plain")]
     systemid: String,
+}
+
+/// A text that can go to a console. Names come from disks, and LVM does not look at each of them.
+fn plain<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    Ok(clean(&String::deserialize(from)?, usize::MAX))
 }
 
 /// Reads the report.
@@ -185,7 +191,7 @@ pub fn parse(text: &str) -> Result<Vec<Found>> {
 pub fn copies(warnings: &str) -> Vec<(String, String)> {
     let pair = |line: &str| {
         let (device, uuid) = line.split_once("Not using device ")?.1.split_once(" for PV ")?;
-        Some((device.to_owned(), uuid.trim_end().trim_end_matches('.').to_owned()))
+        Some((clean(device, usize::MAX), clean(uuid.trim_end().trim_end_matches('.'), usize::MAX)))
     };
     warnings.lines().filter_map(pair).collect()
 }
@@ -223,6 +229,18 @@ mod tests {
         assert_eq!(copies, [("/dev/loop7".to_owned(), "zZvpTc-QLft-HQ3E-0393-TzMy-TFF6-xBcU33".to_owned())]);
         assert_eq!(parse("{\"report\": [\n]}").unwrap(), []);
         assert!(format!("{:#}", parse("").unwrap_err()).contains("LVM's report"));
+    }
+
+    #[test]
+    fn names_from_disks_cannot_move_the_cursor() {
+        let text = r#"{"report": [{"vg": [{"vg_name": "xvg", "vg_systemid": "a\u001b[2J"}],
+            "pv": [{"pv_name": "/dev/a\n"}], "lv": [{"lv_name": "b\u0085", "lv_layout": "\t"}]}]}"#;
+        let groups = parse(text).unwrap();
+        let group = &groups[0];
+        assert_eq!((group.system.as_str(), group.disks[0].device.as_str()), ("a?[2J", "/dev/a?"));
+        assert_eq!((group.volumes[0].name.as_str(), group.volumes[0].layout.as_str()), ("b?", "?"));
+        let copies = copies("Not using device /dev/a\x1b[2J for PV x\x07.");
+        assert_eq!(copies, [("/dev/a?[2J".to_owned(), "x?".to_owned())]);
     }
 
     proptest::proptest! {

@@ -1,5 +1,6 @@
 //! The programs of the root: each has a deadline, and what it wrote is kept for the error.
 
+use crate::config::origins::clean;
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -96,7 +97,8 @@ impl Output {
         lines.dedup();
         let last = lines.get(lines.len().saturating_sub(6)..).unwrap_or_default().join("; ");
         match (last.is_empty(), self.code) {
-            (false, _) => last,
+            // What is on a disk is in the messages of those who read it, whatever it is.
+            (false, _) => clean(&last, usize::MAX),
             (true, Some(code)) => format!("exit code {code} without a word"),
             (true, None) => "a signal ended it".to_owned(),
         }
@@ -307,6 +309,12 @@ mod tests {
         assert_eq!(lines, ["one", "two"]);
         let error = Programs.text(&call).unwrap_err().to_string();
         assert!(error.starts_with("echo 'one' | sh -c ") && error.ends_with(": bad"), "{error}");
+    }
+
+    #[test]
+    fn what_a_program_said_is_fit_for_a_console() {
+        let output = Output { code: Some(5), out: "x".into(), err: "bad name \x1b[2J\n\n  of\tx \n".into() };
+        assert_eq!(output.said(), "bad name ?[2J; of?x");
     }
 
     #[test]

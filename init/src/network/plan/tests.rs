@@ -19,6 +19,15 @@ fn a_host_that_nobody_configured_has_one_bridge_with_a_lease() {
 }
 
 #[test]
+fn the_automatic_port_is_for_a_bridge_that_can_be() {
+    let text = "bridge.xenbr0.ports = []\nbridge.\"a\\u001b\".ports = 'auto'\nbridge.vif1.ports = 'auto'\nbridge.xenbr1.ports = 'auto'\n";
+    let (plan, warnings) = plan(text);
+    assert_eq!(plan.bridges["xenbr1"].ports, PortRule::Auto);
+    assert_eq!((plan.bridges.len(), warnings.len()), (2, 2), "{warnings:#?}");
+    assert!(!warnings.iter().any(|warning| warning.chars().any(char::is_control)), "{warnings:#?}");
+}
+
+#[test]
 fn each_unusable_value_is_named_and_the_rest_holds() {
     let (plan, warnings) = plan(
         r#"
