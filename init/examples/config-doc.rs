@@ -35,7 +35,7 @@ Text is UTF-8, the file is at most 256 KiB.
 `sino config check` looks for mistakes in all layers, `sino config check FILE` in one file before it is copied to the stick:
 
 ```text
-/srv/sino/sino.toml:7:1: boot.handover: 900 is out of range; allowed: seconds, 1 to 600; what the layer below says holds instead
+/srv/sino/sino.toml:7:1: boot.handover: 900 is out of range; allowed: seconds, 0 to 600; what the layer below says holds instead
 ```
 
 A mistake never stops the boot:

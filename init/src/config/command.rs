@@ -94,9 +94,9 @@ mod tests {
     fn a_file_is_checked_alone() {
         assert_eq!(check("[boot]\nhandover = 5\n"), ("1 key, no problems\n".into(), true));
         assert_eq!(check(""), ("0 keys, no problems\n".into(), true));
-        let (text, good) = check("[boot]\nhandover = 0\nfast = 1\n[system]\nhostname = 'h'\n");
+        let (text, good) = check("[boot]\nhandover = 601\nfast = 1\n[system]\nhostname = 'h'\n");
         let lines: Vec<&str> = text.lines().collect();
-        assert!(!good && lines[0].starts_with("/sino.toml:2:1: boot.handover: 0 is out of range"), "{text}");
+        assert!(!good && lines[0].starts_with("/sino.toml:2:1: boot.handover: 601 is out of range"), "{text}");
         assert!(lines[1].starts_with("/sino.toml:3:1: boot.fast: warning: "), "{text}");
         assert_eq!(lines[2], "1 key, 1 error, 1 warning");
         let (text, good) = check("[boot]\nfast = 1\n");

@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn flags_that_cannot_be_used_are_told_as_they_were_given() {
         for (flag, expected) in [
-            ("sino.set=boot.handover=0", "sino.set=boot.handover=0: boot.handover: 0 is out of range"),
+            ("sino.set=boot.handover=601", "sino.set=boot.handover=601: boot.handover: 601 is out of range"),
             (
                 "sino.set=boot.handover=soon",
                 "sino.set=boot.handover=soon: boot.handover: \"soon\" is of the wrong kind",

@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn one_wrong_key_leaves_the_others() {
-        let reading = read("[boot]\nhandover = 0\n[storage]\ngroup = 'a'\nsrv = '..'\n", Layer::Srv, "f", false);
+        let reading = read("[boot]\nhandover = 601\n[storage]\ngroup = 'a'\nsrv = '..'\n", Layer::Srv, "f", false);
         assert_eq!((reading.given.len(), reading.problems.len()), (1, 2));
     }
 

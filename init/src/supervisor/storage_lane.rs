@@ -197,7 +197,7 @@ pub(super) fn known_leases(store: &Store) -> Result<(BTreeMap<String, Lease>, Ve
     for (bridge, value) in values {
         match serde_json::from_value(value) {
             Ok(lease) => drop(leases.insert(bridge, lease)),
-            Err(error) => said.push(format!("the lease of {bridge} that is kept is not used: {error}")),
+            Err(error) => said.push(format!("the lease of {bridge:?} that is kept is not used: {error}")),
         }
     }
     Ok((leases, said))
@@ -250,8 +250,10 @@ impl Events {
                 Ok((_, length)) => {
                     let text = buffer.get(..length).unwrap_or_default();
                     let has = |part: &[u8]| text.windows(part.len()).any(|window| window == part);
-                    // Not a change: that is somebody who writes to a disk that has been there.
-                    came |= has(b"SUBSYSTEM=block\0") && has(b"ACTION=add\0") && !has(b"DEVNAME=dm-");
+                    // Not a change, which is somebody who writes to a disk that has been there; and not what udevadm asks the
+                    // kernel to announce again. Source: Documentation/ABI/testing/sysfs-uevent.
+                    let is_new = has(b"ACTION=add\0") && !has(b"SYNTH_UUID=");
+                    came |= has(b"SUBSYSTEM=block\0") && is_new && !has(b"DEVNAME=dm-");
                 }
                 // Events were lost: perhaps one of them.
                 Err(rustix::io::Errno::NOBUFS) => came = true,
