@@ -69,7 +69,7 @@ fuzz-short: tools
 	initramfs/fuzz/run 3
 
 test-long: iso
-	$(if $(SUDO),$(ROOT_CARGO:cargo=SINO_TEST_LONG=1 cargo),SINO_TEST_LONG=1 cargo) test --locked -p sino-qemu-tests --test scenarios -- real-
+	$(if $(SUDO),$(ROOT_CARGO:cargo=SINO_TEST_LONG=only cargo),SINO_TEST_LONG=only cargo) test --locked -p sino-qemu-tests --test scenarios -- $(SCENARIO)
 
 clean:
 	$(SUDO) rm -rf target

@@ -25,6 +25,8 @@ use std::time::Duration;
 pub struct HostTrial {
     /// Its name.
     pub name: &'static str,
+    /// Whether it belongs to the long set.
+    pub long: bool,
     /// How long it may take, in minutes, on a machine with two cores that runs two trials side by side.
     pub minutes: u64,
     run: fn(&mut Lab) -> Result<()>,
@@ -32,14 +34,14 @@ pub struct HostTrial {
 
 /// All of them; the longest first, so that they end together.
 pub const TRIALS: &[HostTrial] = &[
-    HostTrial { name: "host-storage-trouble", minutes: 25, run: storage::run },
-    HostTrial { name: "host-network-configured", minutes: 25, run: configured::run },
-    HostTrial { name: "host-power-cuts", minutes: 25, run: power::run },
-    HostTrial { name: "host-network-late-and-links", minutes: 20, run: links::run },
-    HostTrial { name: "host-under-xen", minutes: 20, run: under_xen::run },
-    HostTrial { name: "host-first-steps", minutes: 15, run: first_steps::run },
-    HostTrial { name: "host-laboratory", minutes: 20, run: laboratory::run },
-    HostTrial { name: "host-laboratory-trunk", minutes: 1, run: laboratory::trunk },
+    HostTrial { name: "host-storage-trouble", long: false, minutes: 25, run: storage::run },
+    HostTrial { name: "host-network-configured", long: false, minutes: 25, run: configured::run },
+    HostTrial { name: "host-power-cuts", long: false, minutes: 25, run: power::run },
+    HostTrial { name: "host-network-late-and-links", long: false, minutes: 20, run: links::run },
+    HostTrial { name: "host-under-xen", long: false, minutes: 20, run: under_xen::run },
+    HostTrial { name: "host-first-steps", long: false, minutes: 15, run: first_steps::run },
+    HostTrial { name: "host-laboratory", long: true, minutes: 20, run: laboratory::run },
+    HostTrial { name: "host-laboratory-trunk", long: false, minutes: 1, run: laboratory::trunk },
 ];
 
 /// Runs a trial; its artifacts stay in `target/qemu/NAME/`.

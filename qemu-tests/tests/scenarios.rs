@@ -25,19 +25,29 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(MACHINES);
     let images = Images::default();
     let summary = Summary::default();
-    let long = std::env::var(LONG_VARIABLE).is_ok_and(|value| value == "1");
-    let mut trials: Vec<Trial> = iso_trials(&images);
-    for scenario in list::scenarios().into_iter().filter(|scenario| long || !scenario.long) {
-        let (images, summary) = (images.clone(), Arc::clone(&summary));
-        trials.push(Trial::test(scenario.name.clone(), move || boot(&scenario, &images, &summary)));
-    }
-    for trial in hosts::TRIALS {
+    let wish = std::env::var(LONG_VARIABLE).unwrap_or_default();
+    let wanted = |long: bool| match wish.as_str() {
+        "only" => long,
+        "1" => true,
+        _ => !long,
+    };
+    // The longest first, so that both machines are busy until the end.
+    let mut trials: Vec<Trial> = Vec::new();
+    for trial in hosts::TRIALS.iter().filter(|trial| wanted(trial.long)) {
         let images = images.clone();
         trials.push(Trial::test(trial.name, move || failed(hosts::run(trial, &images))));
     }
-    let (compared, summary_of_compared) = (images.clone(), Arc::clone(&summary));
-    trials
-        .push(Trial::test("memory-on-ram-overhead", move || failed(on_ram_overhead(&compared, &summary_of_compared))));
+    if wanted(false) {
+        trials.extend(iso_trials(&images));
+    }
+    for scenario in list::scenarios().into_iter().filter(|scenario| wanted(scenario.long)) {
+        let (images, summary) = (images.clone(), Arc::clone(&summary));
+        trials.push(Trial::test(scenario.name.clone(), move || boot(&scenario, &images, &summary)));
+    }
+    if wanted(false) {
+        let summary = Arc::clone(&summary);
+        trials.push(Trial::test("memory-on-ram-overhead", move || failed(on_ram_overhead(&images, &summary))));
+    }
     let listing = arguments.list;
     let conclusion = libtest_mimic::run(&arguments, trials);
     if !listing && let Err(error) = write(&summary) {

@@ -12,7 +12,7 @@ use sino_image::qemu::Bus;
 use std::time::{Duration, SystemTime};
 
 /// How often the power fails.
-const CUTS: u32 = 6;
+const CUTS: u32 = 3;
 /// It fails within so many milliseconds after the changes began; each round of changes takes about two seconds.
 const WITHIN_MS: u64 = 9000;
 /// The two states between which the host goes to and fro: password, host name, and the comment of the one key that may log in.
