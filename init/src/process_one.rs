@@ -43,6 +43,8 @@ pub fn boot(stage: &mut Stage, options: &Options) -> Result<(), StepError> {
                 .hint("put it right in the shell, then leave the shell with \"exit\"")
                 .hint("or boot the stick anew: what was changed in memory is gone then")
         })?;
+        // The supervisor begins to rely on systemd's udev by it.
+        let _ = std::fs::write(layout::HANDED_OVER, "");
         udev::end();
         Ok(done((), layout::USERLAND_INIT))
     })
@@ -121,8 +123,6 @@ pub fn run(arguments: Vec<OsString>) {
         console::say(&format!("warning: the boot record could not be kept: {error:#}"), Level::Warn);
     }
     if result.is_ok() {
-        // The supervisor begins to rely on systemd's udev by it.
-        let _ = std::fs::write(layout::HANDED_OVER, "");
         let error = Command::new(layout::USERLAND_INIT).args(arguments).exec();
         let _ = std::fs::remove_file(layout::HANDED_OVER);
         console::say(&format!("FAILED: executing {}: {error}", layout::USERLAND_INIT), Level::Error);

@@ -1,7 +1,7 @@
 //! The trials of a host that boots several times: what an administrator does, and what goes wrong around a host.
 //!
 //! A boot is dear, so each trial looks at much in each. What is asked and what must come of it is data ([`check`]); what is
-//! SINO's own wording or command, as opposed to Debian's and the kernel's, stands in [`product`] alone.
+//! SINO's own wording or command, as opposed to Debian's and the kernel's, stands in `product` alone.
 
 pub mod check;
 mod configured;

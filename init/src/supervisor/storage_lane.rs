@@ -105,6 +105,9 @@ fn once(lane: &mut Lane, news: &Sender) {
         // Whoever activates volumes waits for udev's word, so udevd must not go meanwhile.
         let _claim = state::claim(host).inspect_err(|error| log::warn!("{error:#}"));
         let held = udev::hold();
+        if let Err(error) = udev::bridge_the_gap() {
+            lane.warn(&format!("{error:#}; volumes may lack their links below /dev"));
+        }
         let group = lane.step("volume-group", || lvm::activate(host, &settings));
         drop(held);
         storage.group = group.unwrap_or_else(|| Group { name: settings.group.clone(), ..Group::default() });

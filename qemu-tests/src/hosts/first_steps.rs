@@ -2,7 +2,7 @@
 //! everything, on the same address and without asking for another.
 
 use super::check::{Check, fails, has, is};
-use super::product::{BRIDGE, SRV_START, SRV_STOP, VOLUME, facts, mounted, prepare, up};
+use super::product::{BRIDGE, CONFIG, SRV_START, SRV_STOP, VOLUME, facts, mounted, prepare, up};
 use crate::host::{Host, Setup};
 use crate::lab::{LAN, Lab, Settings};
 use anyhow::{Context, Result};
@@ -87,10 +87,32 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
     let wrong = host.check(&[has(keyed, &["first"])])?;
     lab.note("login with a key", wrong);
 
+    host.write_file(CONFIG, "[network\nmanaged = false\n")?;
     host.power_off()?;
     let damage = disk.ext4_damage(VOLUME.0, VOLUME.1)?;
     lab.expect(damage.is_none(), format!("after an orderly shutdown: {damage:?}"));
-    Ok(())
+    in_a_hurry(lab, &mut host)
+}
+
+/// Flags that give the address, a configuration on the volume that is no TOML, and a hand-over long before anything is ready:
+/// the layer is told of and skipped, the flags hold, and what was not ready comes while Debian starts.
+fn in_a_hurry(lab: &mut Lab, host: &mut Host) -> Result<()> {
+    let address = format!("{}.60", LAN.1);
+    let flags = format!("sino.handover=1 ip={address}::{0}.1:255.255.255.0::ens5:none:{0}.1", LAN.1);
+    host.power_on(Some(&flags), None)?;
+    lab.expect(host.settle()? == "running", "handed over after a second, the host is not \"running\"");
+    let mut wrong = host.check(&up())?;
+    wrong.extend(host.check(&mounted(true))?);
+    wrong.extend(host.check(&[
+        has("cat /run/sino/boot.json", &["not done after 1 s (sino.handover)", "storage"]),
+        has("sino status", &[&address, "configured", CONFIG]),
+        fails("sino config check"),
+        has("cat /etc/resolv.conf", &[&format!("nameserver {}.1", LAN.1)]),
+        is("hostname", "first.lab.test"),
+    ])?);
+    lab.note("handed over after a second", wrong);
+    lab.expect(lab.ping(&address, 5)? > 0, format!("{address}, given by a flag, does not answer"));
+    host.power_off()
 }
 
 /// A volume that is in use stays; then it goes, and comes again.
