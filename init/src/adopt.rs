@@ -10,9 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sino_boot::layout;
 use std::fs;
 use std::io::{PipeReader, Read};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// Where the second version of control groups is mounted by systemd.
@@ -28,15 +26,8 @@ pub fn supervisor() -> Result<()> {
     if let Some(pid) = living(layout::SUPERVISOR_PID, supervisor::NAME) {
         return take(pid);
     }
-    let (mut reader, writer) = std::io::pipe().context("making a pipe to the supervisor")?;
     // As a child it is in the service's control group from its beginning.
-    Command::new("/proc/self/exe")
-        .arg0(supervisor::NAME)
-        .arg(supervisor::MODE)
-        .stdin(Stdio::null())
-        .stdout(writer)
-        .spawn()
-        .context("starting the supervisor")?;
+    let mut reader = supervisor::start()?;
     begins(&mut reader)
 }
 

@@ -10,8 +10,6 @@ use rustix::process::{WaitOptions, wait};
 use std::collections::BTreeSet;
 use std::io::{PipeReader, Read};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How often the supervisor is started before the boot goes on without it; systemd then tries on.
@@ -36,7 +34,7 @@ pub fn wait_for_supervisor(limit: Duration) -> Result<Outcome> {
     let deadline = Instant::now() + limit;
     let mut children = Children::watch()?;
     for _ in 0..STARTS {
-        let mut lines = Lines { pipe: start()?, text: String::new(), open: BTreeSet::new() };
+        let mut lines = Lines { pipe: supervisor::start()?, text: String::new(), open: BTreeSet::new() };
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -62,18 +60,6 @@ pub fn wait_for_supervisor(limit: Duration) -> Result<Outcome> {
         log::error!("the supervisor ended before it was ready; it is started again and goes on where it was");
     }
     Ok(Outcome::Died)
-}
-
-fn start() -> Result<PipeReader> {
-    let (reader, writer) = std::io::pipe().context("making a pipe to the supervisor")?;
-    Command::new("/proc/self/exe")
-        .arg0(supervisor::NAME)
-        .arg(supervisor::MODE)
-        .stdin(Stdio::null())
-        .stdout(writer)
-        .spawn()
-        .context("starting the supervisor")?;
-    Ok(reader)
 }
 
 enum Said {

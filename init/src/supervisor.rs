@@ -25,8 +25,10 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::OwnedFd;
 use sino_boot::record::now_us;
 use sino_boot::{layout, stage};
+use std::io::PipeReader;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
@@ -83,6 +85,22 @@ struct Supervisor {
     /// When the addresses are begun without `/srv`, in microseconds since the kernel started.
     addresses_at: Option<u64>,
     sender: Sender,
+}
+
+/// Starts a supervisor as a child of this process; what it says comes out of the pipe.
+///
+/// # Errors
+/// It cannot be executed.
+pub fn start() -> Result<PipeReader> {
+    let (reader, writer) = std::io::pipe().context("making a pipe to the supervisor")?;
+    Command::new("/proc/self/exe")
+        .arg0(NAME)
+        .arg(MODE)
+        .stdin(Stdio::null())
+        .stdout(writer)
+        .spawn()
+        .context("starting the supervisor")?;
+    Ok(reader)
 }
 
 /// Supervises, until systemd stops it.
