@@ -259,7 +259,8 @@ impl Host {
     pub fn serial_within(&mut self, command: &str, within: Duration) -> Result<Output> {
         ensure!(command.len() < LONGEST_COMMAND, "too long to be typed: {command}");
         let within = within.min(self.left());
-        let output = shell::run(&mut self.guest()?.watch, command, within)?;
+        let mut output = shell::run(&mut self.guest()?.watch, command, within)?;
+        output.text = without_hypervisor(&output.text);
         self.transcript(command, &format!("{}\n(status {})", output.text.trim_end(), output.status));
         Ok(output)
     }
@@ -467,6 +468,18 @@ impl Host {
     }
 }
 
+/// What was typed for, without the lines of the hypervisor, which writes to the same serial port whenever it likes, in the middle
+/// of a line, too.
+fn without_hypervisor(text: &str) -> String {
+    let mut rest = text;
+    let mut own = String::new();
+    while let Some((before, after)) = rest.split_once("(XEN) ") {
+        own.push_str(before);
+        rest = after.split_once('\n').map_or("", |(_, next)| next);
+    }
+    own + rest
+}
+
 fn append(flags: &str) -> String {
     format!("{DIRECT_FLAGS} {FAST} {flags}").trim_end().to_owned()
 }
@@ -482,4 +495,16 @@ fn by_ssh(ssh: &mut Command, command: &str) -> Result<Output> {
         status: u32::try_from(status).unwrap_or(u32::MAX),
         text: String::from_utf8_lossy(&output.stdout).into_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hypervisors_lines_are_taken_out() {
+        let text = "{\n  \"a\": 1,\n(XEN) uart interrupt taking more than 4ms\n  \"b\"(XEN) x\n: 2\n}\n";
+        assert_eq!(without_hypervisor(text), "{\n  \"a\": 1,\n  \"b\": 2\n}\n");
+        assert_eq!(without_hypervisor("no such line\n(XEN) end"), "no such line\n");
+    }
 }
