@@ -4,8 +4,9 @@
 use crate::block_device::{self, BlockDevice};
 use crate::carrier;
 use crate::devices::Devices;
+use crate::loop_device;
 use crate::medium::Medium;
-use crate::mounts;
+use crate::mounts::{self, Mount};
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{Mode, OFlags};
 use sino_boot::layout;
@@ -26,11 +27,14 @@ const PLACE: &str = "/run/sino/efi";
 /// There is one, and it cannot be read. The boot goes on without it.
 pub fn keep(medium: &Medium, devices: &Devices) -> Result<Option<String>> {
     if let Some(partition) = efi_partition(&medium.device) {
-        carrier::mount(&partition, PLACE, devices)?;
+        let below = mount(&partition, devices)?;
         let found = copy(PLACE, Path::new(layout::STICK_CONFIG));
         // Nothing is open on it, so this can only fail if it is gone already.
         let _ = mounts::release(PLACE);
         let _ = fs::remove_dir(PLACE);
+        if let Some(below) = below {
+            loop_device::detach(&below)?;
+        }
         if found.with_context(|| format!("{NAME} on the EFI partition {}", partition.name))? {
             return Ok(Some(partition.name));
         }
@@ -42,6 +46,24 @@ pub fn keep(medium: &Medium, devices: &Devices) -> Result<Option<String>> {
         }
     }
     Ok(None)
+}
+
+/// Mounts the partition on [`PLACE`]. When the whole disk is mounted as the medium, the kernel gives nobody a part of it; then a
+/// loop device stands between, which is returned.
+fn mount(partition: &BlockDevice, devices: &Devices) -> Result<Option<String>> {
+    let Err(refused) = carrier::mount(partition, PLACE, devices) else { return Ok(None) };
+    let source = format!("/dev/{}", partition.name);
+    let file = rustix::fs::open(&source, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .with_context(|| format!("opening {source}"))?;
+    devices.driver("loop")?;
+    let device = loop_device::attach(&file, &partition.name, false)?;
+    let attributes = carrier::READ_ONLY;
+    let mounted = mounts::mount(&Mount { fs: "vfat", source: &device, target: PLACE, attributes, options: &[] });
+    if mounted.is_err() {
+        loop_device::detach(&device)?;
+        return Err(refused);
+    }
+    Ok(Some(device))
 }
 
 /// The EFI partition of the disk that the medium is on. A disc has none.

@@ -15,7 +15,7 @@ pub(super) fn on_ram() -> Vec<Scenario> {
     vec![
         direct("on-ram-slow-stick", "sino.ram", slow(1_000_000), booted(&[])),
         Scenario {
-            during: &[During { when: "copy-to-ram: 5", act: Act::Pull("medium") }],
+            during: &[During { when: "% of", act: Act::Pull("medium") }],
             ..direct("on-ram-pulled-half-way", "sino.ram", slow(1_000_000), Expect::Failed(pulled))
         },
         Scenario {
@@ -41,7 +41,9 @@ pub(super) fn on_ram() -> Vec<Scenario> {
                 Afterwards::Pull("medium"),
                 Afterwards::ReadAll,
             ],
-            ..direct("on-ram-in-the-background", "sino.ram=background", slow(2_000_000), from_medium(&[]))
+            image: Image::Large,
+            memory_mib: 1024,
+            ..direct("on-ram-in-the-background", "sino.ram=background", large(), from_medium(&[]))
         },
         Scenario {
             afterwards: &[
@@ -50,10 +52,12 @@ pub(super) fn on_ram() -> Vec<Scenario> {
                 Afterwards::Pull("medium"),
                 Afterwards::ReadAll,
             ],
+            image: Image::Large,
+            memory_mib: 1024,
             ..direct(
                 "on-ram-in-the-background-from-an-iso-file",
                 "sino.ram=background sino.iso=/boot/iso/sino.iso",
-                vec![drive("medium", Bus::UsbStick, Content::IsoFile(Image::Tiny, FileSystem::Ext4))],
+                vec![drive("medium", Bus::UsbStick, Content::IsoFile(Image::Large, FileSystem::Ext4))],
                 from_medium(&[]),
             )
         },
