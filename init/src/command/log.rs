@@ -14,8 +14,8 @@ pub fn run(follow: bool) -> Result<ExitCode> {
     if follow {
         command.arg("--follow");
     }
-    // Both stages and the supervisor write to the kernel's log, each line with this in front.
-    command.args(["--dmesg", "--grep=^sino: |^sino\\[|THE MEDIUM"]);
+    // Both stages and the supervisor write to the kernel's log, each line with this in front, which the journal takes for the name.
+    command.arg("--identifier=sino");
     let error = command.exec();
     Err(error).context("executing journalctl; \"dmesg | grep sino\" shows the same while the kernel's buffer lasts")
 }
