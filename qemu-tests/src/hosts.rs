@@ -38,7 +38,7 @@ pub const TRIALS: &[HostTrial] = &[
     HostTrial { name: "host-network-configured", long: false, minutes: 25, run: configured::run },
     HostTrial { name: "host-power-cuts", long: false, minutes: 25, run: power::run },
     HostTrial { name: "host-network-late-and-links", long: false, minutes: 20, run: links::run },
-    HostTrial { name: "host-under-xen", long: false, minutes: 20, run: under_xen::run },
+    HostTrial { name: "host-under-xen", long: true, minutes: 20, run: under_xen::run },
     HostTrial { name: "host-first-steps", long: false, minutes: 15, run: first_steps::run },
     HostTrial { name: "host-laboratory", long: true, minutes: 20, run: laboratory::run },
     HostTrial { name: "host-laboratory-trunk", long: false, minutes: 1, run: laboratory::trunk },
