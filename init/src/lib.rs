@@ -10,6 +10,7 @@ pub mod child;
 pub mod command;
 pub mod config;
 pub mod dhcp;
+pub mod guests;
 pub mod identity;
 pub mod manual;
 pub mod netlink;

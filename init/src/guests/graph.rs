@@ -1,0 +1,1 @@
+//! The order of guests: levels, cycles, unknown names.

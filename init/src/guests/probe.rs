@@ -1,0 +1,1 @@
+//! Finds out whether a guest is ready.

@@ -1,0 +1,1 @@
+//! What `sino.toml` says of guests.

@@ -1,0 +1,1 @@
+//! Runs `xl`, each time with a deadline.

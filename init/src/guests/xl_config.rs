@@ -1,0 +1,1 @@
+//! Guest configuration files in xl's grammar.
