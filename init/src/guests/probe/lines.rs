@@ -1,0 +1,118 @@
+//! Lines out of what a terminal is sent: escape sequences and control characters left out, long lines cut.
+//!
+//! Escape sequences: ECMA-48, sections 5.3 to 5.6.
+
+/// The longest line, in bytes; what is beyond is left out.
+pub const LONGEST: usize = 4096;
+
+/// Takes bytes as they come and gives lines.
+#[derive(Debug, Default)]
+pub struct Lines {
+    line: Vec<u8>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum State {
+    #[default]
+    Text,
+    /// After ESC, and its intermediate bytes.
+    Escape,
+    /// A control sequence: ends with a letter or the like.
+    Control,
+    /// A string, such as a window title: ends with BEL or ESC \.
+    Text8,
+    /// ESC within a string.
+    TextEscape,
+}
+
+impl Lines {
+    /// Calls `each` with every line that ends in these bytes. A carriage return ends a line, too: progress is written so.
+    /// Empty lines are left out.
+    pub fn push(&mut self, bytes: &[u8], mut each: impl FnMut(&str)) {
+        for &byte in bytes {
+            self.state = match (self.state, byte) {
+                (_, b'\n' | b'\r') => {
+                    self.end(&mut each);
+                    State::Text
+                }
+                (State::Text8, 0x1b) => State::TextEscape,
+                (State::Text8, 0x07) | (State::TextEscape, _) => State::Text,
+                (State::Text8, _) => State::Text8,
+                (_, 0x1b) => State::Escape,
+                (State::Text, byte) => {
+                    if (byte >= b' ' || byte == b'\t') && byte != 0x7f && self.line.len() < LONGEST {
+                        self.line.push(byte);
+                    }
+                    State::Text
+                }
+                (State::Escape, b'[') => State::Control,
+                (State::Escape, b']' | b'P' | b'X' | b'^' | b'_') => State::Text8,
+                (State::Escape, 0x20..=0x2f) => State::Escape,
+                (State::Control, 0x40..=0x7e) | (State::Escape, _) => State::Text,
+                (State::Control, _) => State::Control,
+            };
+        }
+    }
+
+    /// The line that has begun but not ended: a prompt, for example. Empty if there is none.
+    #[must_use]
+    pub fn begun(&self) -> String {
+        clean(&self.line)
+    }
+
+    fn end(&mut self, each: &mut impl FnMut(&str)) {
+        if !self.line.is_empty() {
+            each(&clean(&self.line));
+            self.line.clear();
+        }
+    }
+}
+
+/// All lines of `bytes`, the last one whether it ends or not.
+#[must_use]
+pub fn all(bytes: &[u8]) -> Vec<String> {
+    let (mut lines, mut found) = (Lines::default(), Vec::new());
+    lines.push(bytes, |line| found.push(line.to_owned()));
+    lines.push(b"\n", |line| found.push(line.to_owned()));
+    found
+}
+
+/// UTF-8, with what is none replaced, and without the control characters beyond ASCII.
+fn clean(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).chars().filter(|&c| c == '\t' || !c.is_control()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_a_terminal_would_not_show_is_left_out() {
+        let bytes = b"\x1b[2J\x1b[1;31mred\x1b[0m line\r\n\r\n\x1b]0;title\x07one\x1b]2;t\x1b\\ more\n 50%\r100%\rd\xff\x00\x08e\x1b(B!\x1b7\n\x1b[?25hlogin: ";
+        assert_eq!(all(bytes), ["red line", "one more", " 50%", "100%", "d\u{fffd}e!", "login: "]);
+    }
+
+    #[test]
+    fn a_line_is_cut_and_a_begun_one_is_seen() {
+        let mut lines = Lines::default();
+        lines.push(&vec![b'x'; 100_000], |_| panic!("no line has ended"));
+        assert_eq!(lines.begun().len(), LONGEST);
+        lines.push(b"\nlog", |line| assert_eq!(line.len(), LONGEST));
+        assert_eq!(lines.begun(), "log");
+    }
+
+    proptest! {
+        #[test]
+        fn how_bytes_are_split_makes_no_difference(bytes: Vec<u8>, at: usize) {
+            let at = if bytes.is_empty() { 0 } else { at % bytes.len() };
+            let (mut lines, mut found) = (Lines::default(), Vec::new());
+            for part in [&bytes[..at], &bytes[at..], b"\n"] {
+                lines.push(part, |line| found.push(line.to_owned()));
+            }
+            prop_assert_eq!(&found, &all(&bytes));
+            prop_assert!(found.iter().all(|line| line.chars().all(|c| c == '\t' || !c.is_control())));
+        }
+    }
+}
