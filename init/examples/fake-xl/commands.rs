@@ -3,6 +3,7 @@
 use crate::script::{Guest, Script};
 use crate::state::{Domain, State, now};
 use crate::{End, SCRIPT, misbehave, print};
+use std::fmt::Write as _;
 use std::io::Read as _;
 use std::process::{Command, Stdio};
 
@@ -199,14 +200,15 @@ fn ask(script: &Script, which: &str, acpi: bool, reboot: bool) -> End {
     }
     let mut err = format!("{doing} domain {}\n", domain.id);
     if guest.no_pv && !acpi {
-        err += &format!(
+        let _ = writeln!(
+            err,
             "PV control interface not available: external graceful {verb} not possible.\n\
-             Use \"-F\" to fallback to ACPI {button} event.\n{verb} failed (rc=-16)\n"
+             Use \"-F\" to fallback to ACPI {button} event.\n{verb} failed (rc=-16)"
         );
         return End::fails(1, err);
     }
     if guest.no_pv {
-        err += &format!("PV control interface not available: sending ACPI {button} button event.\n");
+        let _ = writeln!(err, "PV control interface not available: sending ACPI {button} button event.");
     }
     if !guest.ignores {
         State::change(script, |state| {

@@ -29,6 +29,7 @@ pub(crate) struct Script {
 /// How a guest, and calls about it, behave.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a line of the script")]
 pub(crate) struct Guest {
     pub(crate) create: Behaviour,
     /// `ms` is how long the call takes; `obeys_after` how long the guest takes then.
@@ -59,7 +60,7 @@ pub(crate) struct Behaviour {
     pub(crate) ms: u64,
     /// It fails so many times before it works.
     pub(crate) fail_first: u32,
-    /// The status of a failure; 3 is libxl's ERROR_FAIL.
+    /// The status of a failure; 3 is libxl's `ERROR_FAIL`.
     pub(crate) code: u8,
     /// What it says then.
     pub(crate) text: String,

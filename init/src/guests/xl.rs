@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 
 /// Where Debian has the programs of each Xen version, in folders `xen-VERSION/bin`.
 const VERSIONS: &str = "/usr/lib";
+/// Where programs are when `PATH` is not set; Debian's own `xl` there picks that of the Xen that runs.
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// Ends the name of a saved state that is not complete.
 const PART: &str = ".part";
 
@@ -110,7 +112,9 @@ impl Xl {
     /// # Errors
     /// There is none.
     pub fn find() -> Result<Self> {
-        Self::find_in(std::env::var_os("PATH").iter().flat_map(std::env::split_paths), Path::new(VERSIONS))
+        // Process 1 may have started us without one.
+        let path = std::env::var_os("PATH").unwrap_or_else(|| PATH.into());
+        Self::find_in(std::env::split_paths(&path), Path::new(VERSIONS))
     }
 
     fn find_in(path: impl Iterator<Item = PathBuf>, versions: &Path) -> Result<Self> {

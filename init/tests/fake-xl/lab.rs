@@ -30,8 +30,11 @@ impl Lab {
     pub(crate) fn new(script: &str) -> Self {
         let place = tempfile::tempdir().expect("a folder");
         let [state, log, program] = ["state", "log", "xl"].map(|name| place.path().join(name));
-        fs::write(place.path().join("xl.toml"), format!("state = {state:?}\nlog = {log:?}\n{script}"))
-            .expect("the script");
+        fs::write(
+            place.path().join("xl.toml"),
+            format!("state = '{}'\nlog = '{}'\n{script}", state.display(), log.display()),
+        )
+        .expect("the script");
         std::os::unix::fs::symlink(program_file(), &program).expect("a link");
         Self { place, xl: Xl::new(program) }
     }

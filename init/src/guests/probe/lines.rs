@@ -4,6 +4,9 @@
 
 /// The longest line, in bytes; what is beyond is left out.
 pub const LONGEST: usize = 4096;
+const ESCAPE: u8 = 0x1b;
+const BELL: u8 = 0x07;
+const DELETE: u8 = 0x7f;
 
 /// Takes bytes as they come and gives lines.
 #[derive(Debug, Default)]
@@ -21,9 +24,9 @@ enum State {
     /// A control sequence: ends with a letter or the like.
     Control,
     /// A string, such as a window title: ends with BEL or ESC \.
-    Text8,
+    String,
     /// ESC within a string.
-    TextEscape,
+    StringEscape,
 }
 
 impl Lines {
@@ -31,28 +34,42 @@ impl Lines {
     /// Empty lines are left out.
     pub fn push(&mut self, bytes: &[u8], mut each: impl FnMut(&str)) {
         for &byte in bytes {
-            self.state = match (self.state, byte) {
-                (_, b'\n' | b'\r') => {
-                    self.end(&mut each);
-                    State::Text
-                }
-                (State::Text8, 0x1b) => State::TextEscape,
-                (State::Text8, 0x07) | (State::TextEscape, _) => State::Text,
-                (State::Text8, _) => State::Text8,
-                (_, 0x1b) => State::Escape,
-                (State::Text, byte) => {
-                    if (byte >= b' ' || byte == b'\t') && byte != 0x7f && self.line.len() < LONGEST {
-                        self.line.push(byte);
-                    }
-                    State::Text
-                }
-                (State::Escape, b'[') => State::Control,
-                (State::Escape, b']' | b'P' | b'X' | b'^' | b'_') => State::Text8,
-                (State::Escape, 0x20..=0x2f) => State::Escape,
-                (State::Control, 0x40..=0x7e) | (State::Escape, _) => State::Text,
-                (State::Control, _) => State::Control,
+            if let b'\n' | b'\r' = byte {
+                self.end(&mut each);
+                self.state = State::Text;
+                continue;
+            }
+            self.state = match self.state {
+                State::Text => self.text(byte),
+                State::Escape => match byte {
+                    b'[' => State::Control,
+                    b']' | b'P' | b'X' | b'^' | b'_' => State::String,
+                    ESCAPE | 0x20..=0x2f => State::Escape,
+                    _ => State::Text,
+                },
+                State::Control => match byte {
+                    ESCAPE => State::Escape,
+                    0x40..=0x7e => State::Text,
+                    _ => State::Control,
+                },
+                State::String => match byte {
+                    ESCAPE => State::StringEscape,
+                    BELL => State::Text,
+                    _ => State::String,
+                },
+                State::StringEscape => State::Text,
             };
         }
+    }
+
+    fn text(&mut self, byte: u8) -> State {
+        if byte == ESCAPE {
+            return State::Escape;
+        }
+        if (byte >= b' ' || byte == b'\t') && byte != DELETE && self.line.len() < LONGEST {
+            self.line.push(byte);
+        }
+        State::Text
     }
 
     /// The line that has begun but not ended: a prompt, for example. Empty if there is none.

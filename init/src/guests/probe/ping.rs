@@ -1,6 +1,6 @@
 //! Whether a guest answers ICMP echo requests.
 //!
-//! Source: RFC 792 (echo), RFC 4443 section 4 (echo of ICMPv6), RFC 1071 (checksum). A raw socket where that is allowed; the
+//! Source: RFC 792 (echo), RFC 4443 section 4 (echo of `ICMPv6`), RFC 1071 (checksum). A raw socket where that is allowed; the
 //! kernel's ICMP sockets else, which before systemd sets `net.ipv4.ping_group_range` are closed even to root.
 
 use super::cancel::Woken;
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 /// Between two requests.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// ICMP and ICMPv6: type of a request, type of an answer.
+/// ICMP and `ICMPv6`: type of a request, type of an answer.
 const TYPES: ((u8, u8), (u8, u8)) = ((8, 0), (128, 129));
 /// Type, code, checksum, identifier, sequence number: 8 bytes.
 const HEADER: usize = 8;

@@ -30,7 +30,7 @@ pub trait Xenstore: Send {
     /// Takes what made the descriptor readable, without waiting.
     ///
     /// # Errors
-    /// As with [`Xenstore::read`].
+    /// As with [`Xenstore::read`]: above all when xenstored has hung up, for the descriptor stays readable then.
     fn take_wakeups(&mut self) -> Result<()>;
 }
 

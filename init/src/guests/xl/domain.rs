@@ -70,7 +70,9 @@ impl State {
 
     /// The six letters of the table.
     fn read(text: &str) -> Result<Self> {
-        let [r, b, p, s, reason, d] = text.as_bytes() else { bail!("{text:?} is no state") };
+        let [running, blocked, paused, shutdown, reason, dying] = text.as_bytes() else {
+            bail!("{text:?} is no state")
+        };
         let flag = |byte: &u8, letter: u8| match *byte {
             b'-' => Ok(false),
             byte if byte == letter => Ok(true),
@@ -87,11 +89,11 @@ impl State {
             _ => bail!("{text:?} is no state"),
         };
         Ok(Self {
-            running: flag(r, b'r')?,
-            blocked: flag(b, b'b')?,
-            paused: flag(p, b'p')?,
-            shutdown: flag(s, b's')?.then_some(reason),
-            dying: flag(d, b'd')?,
+            running: flag(running, b'r')?,
+            blocked: flag(blocked, b'b')?,
+            paused: flag(paused, b'p')?,
+            shutdown: flag(shutdown, b's')?.then_some(reason),
+            dying: flag(dying, b'd')?,
         })
     }
 }
