@@ -52,7 +52,7 @@ check: tools
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo test --locked --workspace
 	$(ROOT_CARGO) test --locked -p sino-initramfs --test namespace --test lvm_oracle
-	$(ROOT_CARGO) test --locked -p sino-init --test network_namespace --test dhcp_server --test storage_images --test identity_power_cut
+	$(ROOT_CARGO) test --locked -p sino-init --test network_namespace --test dhcp_server --test storage_images --test identity_power_cut --test guests_ping
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 
 qemu: iso
