@@ -329,7 +329,7 @@ fn full_ext4() -> Outcome {
             let ballast = srv.join("ballast");
             fill(&ballast, inodes)?;
             place.name("during")?;
-            let command = if inodes { format!("df -i {}", srv.display()) } else { format!("df {}", srv.display()) };
+            let command = if inodes { format!("df -i {}", srv.display()) } else { format!("df -h {}", srv.display()) };
             match next(said)? {
                 Notice::NotKept(why) if why.contains("is full, no space is left") && why.contains(&command) => {
                     println!("{why}");

@@ -14,7 +14,7 @@ pub fn explained(volume: &Path, error: io::Error) -> Error {
     }
     // Not counted by every file system; those that do have their files in a table of a fixed size.
     let no_files = statvfs(volume).is_ok_and(|facts| facts.f_files > 0 && facts.f_favail == 0);
-    let (what, option) = if no_files { (" for one more file", "-i ") } else { ("", "") };
+    let (what, option) = if no_files { (" for one more file", "-i ") } else { ("", "-h ") };
     let name = volume.display();
     Error::new(error).context(format!(
         "{name} is full, no space is left{what}: see df {option}{name}, and remove what is not needed (du -x {name} tells where it is)"

@@ -15,8 +15,9 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-/// Units that are wanted in this boot only; systemd reads it when it starts. Source: systemd.unit(5), "UNIT FILE LOAD PATH".
-const WANTED: &str = "run/systemd/system/multi-user.target.wants";
+/// Where `systemctl enable` makes its links. Not in `/run/systemd/system`: that folder tells programs that systemd runs already.
+/// Source: sd_booted(3).
+const WANTED: &str = "etc/systemd/system/multi-user.target.wants";
 /// Where Debian has its units.
 const UNITS: &str = "/usr/lib/systemd/system";
 
