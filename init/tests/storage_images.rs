@@ -192,11 +192,7 @@ fn not_kept() -> Outcome {
     let image = Image::new("no-inodes", "4M", "mkfs.ext4 -q -N 16 $I", "")?;
     let (srv, _) = bring_up(&image)?;
     expect(srv.state == State::Mounted, &srv)?;
-    for number in 0..64 {
-        if fs::write(format!("/srv/{number}"), "").is_err() {
-            break;
-        }
-    }
+    let _ = (0..64).try_for_each(|number| fs::write(format!("/srv/{number}"), ""));
     let why = format!("{:#}", srv_command::folders(Host::this()).err().ok_or("folders were made on a full /srv")?);
     expect(why.contains("/srv is full") && why.contains("df -i /srv"), &why)?;
     let shown = || StorageState::load(Host::this()).map(|state| state.problems().map(ToString::to_string).collect());

@@ -96,7 +96,7 @@ impl FileSet {
                 collect(&mut entries, &path, &inner, built.as_ref(), is_drop_in, &groups)?;
             }
         }
-        limits(&entries).map_err(|why| anyhow!("the set {why}"))?;
+        limits(&entries).map_err(|why| anyhow!("what is there {why}, which is too much to keep"))?;
         let packed = (!entries.is_empty()).then(|| archive::pack(&entries)).transpose();
         packed.map_err(|why| anyhow!(why))
     }

@@ -81,7 +81,9 @@ impl System {
             }
             Item::Timezone => self.zone()?.map(|zone| format!("{zone}\n").into_bytes()),
             Item::Keyboard => self.file("etc/default", "keyboard")?.map(|found| found.bytes),
-            Item::NetworkFiles => network_files::FILES.read(&self.root, self.image().as_ref())?,
+            Item::NetworkFiles => {
+                network_files::FILES.read(&self.root, self.image().as_ref()).with_context(|| item.to_string())?
+            }
         };
         let (Some(bytes), Some(name)) = (bytes, item.file()) else { return Ok(Files::new()) };
         items::check(item, &bytes).map_err(|why| anyhow!("{item} of the running system is not used: it {why}"))?;
