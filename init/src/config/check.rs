@@ -2,7 +2,7 @@
 //!
 //! Each function takes a value whose type is right already; it says no more of the network than whether a value has the
 //! right form, because what the parts of a network mean together is for its plan to say. Only names that meet without anybody
-//! having written them twice are looked for here ([`clashes`]), so that a file can be corrected before it is used.
+//! having written them twice are looked for here (`clashes`), so that a file can be corrected before it is used.
 
 use super::schema::Network;
 use std::net::IpAddr;

@@ -17,6 +17,8 @@ use sino_boot::stage::{Done, Fault, done};
 use std::collections::BTreeMap;
 use std::path::Path;
 
+/// How the warnings of a full file system begin.
+const ROOM: [&str; 3] = ["/srv is full", "/srv is nearly full", "/srv has hardly any room"];
 /// Above this many percent of use a warning is given.
 const NEARLY_FULL: u64 = 95;
 
@@ -291,7 +293,16 @@ fn refusal(srv: &Srv, words: &[String]) -> Option<Problem> {
     ))
 }
 
-/// Warns of a file system that is full.
+/// Looks again whether a mounted `/srv` has room: what was said of that before may be so no longer.
+pub fn look_at_room(host: Host<'_>, srv: &mut Srv) {
+    if matches!(srv.state, State::Mounted | State::ReadOnly) {
+        let of_room = |problem: &Problem| ROOM.iter().any(|words| problem.what.starts_with(words));
+        srv.problems.retain(|problem| !of_room(problem));
+        fullness(srv, &host.path(layout::SRV));
+    }
+}
+
+/// Warns of a file system that is full; the texts begin with one of [`ROOM`].
 fn fullness(srv: &mut Srv, target: &Path) {
     let Ok(facts) = statvfs(target) else { return };
     let percent = |free: u64, all: u64| 100_u64.saturating_sub(free.saturating_mul(100) / all.max(1));
@@ -303,10 +314,10 @@ fn fullness(srv: &mut Srv, target: &Path) {
     if facts.f_bavail == 0 && facts.f_blocks > 0 {
         srv.problems.push(Problem::new("/srv is full", grow));
     } else if used >= NEARLY_FULL && facts.f_blocks > 0 {
-        srv.problems.push(Problem::new(format!("/srv is {used} % full"), grow));
+        srv.problems.push(Problem::new(format!("/srv is nearly full: {used} % are used"), grow));
     } else if files >= NEARLY_FULL && facts.f_files > 0 {
         srv.problems.push(Problem::new(
-            format!("/srv has {files} % of its files in use"),
+            format!("/srv has hardly any room for files: {files} % of them are in use"),
             "see df -i /srv, and delete files that are not needed",
         ));
     }

@@ -6,7 +6,7 @@ use crate::dhcp::lease::Lease;
 use crate::identity::access::{self, AccessState};
 use crate::identity::{self, Item, Notice, Store};
 use crate::network::state::NetworkState;
-use crate::storage::srv::State;
+use crate::storage::srv::{self, State};
 use crate::storage::state::{self, StorageState};
 use crate::storage::{Host, Problem};
 use log::Level;
@@ -189,19 +189,18 @@ impl Keeping {
 
     /// Has `sino status` show what is not kept, and no longer what is.
     fn publish(&mut self) {
-        let trouble = |why: &String| Problem::new(why.clone(), "it is kept by itself within a minute after that");
+        let trouble =
+            |why: &String| Problem::new(why.clone(), "put that right; it is kept by itself within a minute then");
         let not_kept: Vec<Problem> = self.not_kept.iter().chain(&self.leases_not_kept).map(trouble).collect();
         if let Some(storage) = &mut self.storage {
             storage.not_kept.clone_from(&not_kept);
         }
         let host = Host::this();
         let written = state::claim(host).and_then(|_claim| {
-            let mut storage = StorageState::load(host)?;
-            if storage.not_kept == not_kept {
-                return Ok(());
-            }
-            storage.not_kept = not_kept;
-            storage.save(host)
+            let before = StorageState::load(host)?;
+            let mut storage = StorageState { not_kept, ..before.clone() };
+            srv::look_at_room(host, &mut storage.srv);
+            if storage == before { Ok(()) } else { storage.save(host) }
         });
         if let Err(error) = written {
             // Another program is at work on the storage.

@@ -16,7 +16,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 /// Where `systemctl enable` makes its links. Not in `/run/systemd/system`: that folder tells programs that systemd runs already.
-/// Source: sd_booted(3).
+/// Source: `sd_booted(3)`.
 const WANTED: &str = "etc/systemd/system/multi-user.target.wants";
 /// Where Debian has its units.
 const UNITS: &str = "/usr/lib/systemd/system";
