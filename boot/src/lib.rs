@@ -2,7 +2,7 @@
 //!
 //! Kernel flags ([`options`]), the image's manifest ([`manifest`]), the table of kernel modules ([`modules`]),
 //! the identity that a medium carries in its first sectors ([`identity`]), the names below `/run/sino`
-//! ([`layout`]), the record of a boot ([`record`]) and the narration of its steps ([`stage`]), with the watchdog that cuts
+//! ([`layout`]), what the kernel says of mounts ([`mounts`]), the record of a boot ([`record`]) and the narration of its steps ([`stage`]), with the watchdog that cuts
 //! those that hang ([`watchdog`]).
 //!
 //! This is a library: it never exits, never mounts, and has no powers of a PID 1.
@@ -15,6 +15,7 @@ pub mod issue;
 pub mod layout;
 pub mod manifest;
 pub mod modules;
+pub mod mounts;
 pub mod options;
 pub mod record;
 pub mod rescue_shell;

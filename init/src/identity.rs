@@ -1,15 +1,19 @@
-//! What makes this host itself: its ssh keys, root's password and keys, its name, machine id, time zone and keyboard.
+//! What makes this host itself: its ssh keys, root's password and keys, its name, machine id, time zone and keyboard, and
+//! the files of a network that its administrator makes.
 //!
 //! The root is an overlay in memory, so they are kept on the host's volume ([`Store`]). [`restore`] puts them in place
 //! before sshd and Debian's init look at them; [`save`] keeps what is new; [`watch`] does so whenever something changes.
 //! [`access`] decides who may log in by ssh. Nothing here mounts, restarts a service, or asks for users by name.
 
 pub mod access;
+mod archive;
 pub mod command;
+mod file_set;
 mod folder;
 mod forgotten;
 pub mod items;
 mod keygen;
+pub mod network_files;
 #[cfg(test)]
 mod power_cut;
 mod running;
@@ -23,7 +27,7 @@ mod watch_tests;
 
 pub use items::{Item, is_hostname, is_layout, is_zone_name};
 pub use store::{NotMounted, Store};
-pub use watch::{Notice, watch};
+pub use watch::{Notice, RETRY, watch};
 
 use crate::config::schema::{self, Config};
 use items::Files;
@@ -159,6 +163,7 @@ fn choose(
         _ if item.is_generated() || !changed_meanwhile => (Source::Kept, Some(kept.files), since),
         // A key that was added while /srv was being checked must not cost those that are kept.
         Item::AuthorizedKeys => (Source::ThisBoot, Some(united(&kept.files, &running)), since),
+        Item::NetworkFiles => (Source::ThisBoot, Some(together(&kept.files, &running)), since),
         _ => (Source::ThisBoot, None, now),
     }
 }
@@ -176,6 +181,16 @@ fn united(kept: &Files, running: &Files) -> Files {
             all.extend_from_slice(line);
             all.push(b'\n');
         }
+    }
+    files
+}
+
+/// The files of both sets, each once; where both have one, that of the second.
+fn together(kept: &Files, running: &Files) -> Files {
+    let mut files = kept.clone();
+    for (name, bytes) in running {
+        let united = kept.get(name).and_then(|kept| file_set::united(kept, bytes));
+        files.insert(name.clone(), united.unwrap_or_else(|| bytes.clone()));
     }
     files
 }
@@ -296,6 +311,10 @@ fn save_one(root: &Path, store: &Store, config: &Config, item: Item, occasion: O
             {
                 files.insert(name.to_owned(), Vec::new());
             }
+            // The last file of the set was removed.
+            if files.is_empty() && item == Item::NetworkFiles {
+                return store.forget(item);
+            }
         }
         Occasion::Start => {
             if forgotten::read(root).contains(&item) {
@@ -313,6 +332,10 @@ fn save_one(root: &Path, store: &Store, config: &Config, item: Item, occasion: O
                 let nothing_kept = kept.files.is_empty() && kept.unread.is_empty();
                 if is_the_images && (image_of(root).is_some() || !nothing_kept) {
                     return Ok(false);
+                }
+                // What could not be put in its place is no less kept for that.
+                if item == Item::NetworkFiles && !files.is_empty() {
+                    files = together(&kept.files, &files);
                 }
             }
         }

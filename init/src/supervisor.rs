@@ -10,6 +10,7 @@ pub mod known;
 pub mod lane;
 pub mod login_text;
 pub mod network_lane;
+pub mod own_network;
 pub mod readiness;
 pub mod storage_lane;
 

@@ -40,6 +40,7 @@ fn main() -> ExitCode {
     let trials = vec![
         trial("a_host_is_the_same_or_newer_after_each_power_cut", power_cuts),
         trial("a_full_volume_loses_nothing_and_is_said_once", full),
+        trial("a_full_file_system_is_said_with_the_way_out_and_keeping_goes_on_by_itself", full_ext4),
         trial("a_store_of_another_user_is_not_trusted_and_a_readable_one_is_closed", foreign),
         trial("on_an_overlay_as_it_was_booted_changes_are_noticed_and_restored", overlay),
         trial("an_unmounted_volume_is_not_held_and_not_written_below", unmounted),
@@ -117,6 +118,21 @@ impl Place {
         fs::rename(self.root().join("etc/hostname.new"), self.root().join("etc/hostname"))
     }
 
+    /// A set of two files that belong together.
+    fn files(&self, number: u32) -> std::io::Result<()> {
+        let folder = self.root().join("etc/systemd/network");
+        fs::create_dir_all(&folder)?;
+        ["a", "b"].iter().try_for_each(|name| fs::write(folder.join(format!("{name}.network")), number.to_string()))
+    }
+
+    /// The number in both files; 0 if there are none.
+    fn files_number(&self) -> Result<u32, Box<dyn std::error::Error>> {
+        let folder = self.root().join("etc/systemd/network");
+        let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_else(|_| "0".to_owned());
+        let (a, b) = (read("a.network"), read("b.network"));
+        if a == b { Ok(a.parse()?) } else { Err(format!("half a set: {a} and {b}").into()) }
+    }
+
     fn mount_tmpfs(&self) -> Outcome {
         Ok(mount("tmpfs", self.srv(), "tmpfs", MountFlags::empty(), Some(c"size=256k"))?)
     }
@@ -152,6 +168,7 @@ fn power_cuts() -> Outcome {
     }
     let (store, config, srv) = (place.store(), Config::default(), place.srv());
     let acknowledged = AtomicU32::new(0);
+    let (files_kept, files_tried) = (AtomicU32::new(0), AtomicU32::new(0));
     let mut in_flight_survived = 0;
     for cut in 0..CUTS {
         mount_image(&image, &srv)?;
@@ -166,17 +183,28 @@ fn power_cuts() -> Outcome {
         if found != last && found != last + 1 {
             return Err(format!("after cut {cut} the host is {name:?}, but node{last} was kept").into());
         }
+        let (files, kept) = (place.files_number()?, files_kept.load(Ordering::SeqCst));
+        if files != kept && files != files_tried.load(Ordering::SeqCst) {
+            return Err(format!("after cut {cut} the files are those of {files}, but {kept} was kept").into());
+        }
+        files_kept.store(files, Ordering::SeqCst);
         in_flight_survived += u32::from(found == last + 1);
         acknowledged.store(found, Ordering::SeqCst);
         thread::scope(|scope| -> Outcome {
             let writer = scope.spawn(|| {
                 for number in found + 1.. {
                     place.name(&format!("node{number}")).unwrap();
-                    let saved = save(&place.root(), &store, &config, &[Item::Hostname], Occasion::Change);
-                    if saved.kept.is_empty() {
+                    place.files(number).unwrap();
+                    let save = |item| save(&place.root(), &store, &config, &[item], Occasion::Change);
+                    if save(Item::Hostname).kept.is_empty() {
                         break;
                     }
                     acknowledged.store(number, Ordering::SeqCst);
+                    files_tried.store(number, Ordering::SeqCst);
+                    if save(Item::NetworkFiles).kept.is_empty() {
+                        break;
+                    }
+                    files_kept.store(number, Ordering::SeqCst);
                 }
             });
             // Any moment: the clock's last digits are as good as chance.
@@ -204,7 +232,7 @@ fn watched_in(root: &Path, place: &Place, act: impl FnOnce(&Receiver<Notice>) ->
     let (store, config) = (place.store(), Config::default());
     thread::scope(|scope| {
         let watcher =
-            scope.spawn(|| watch(root, &store, &config, stop.as_fd(), &mut |notice| say.send(notice).unwrap()));
+            scope.spawn(|| watch(root, &store, &config, &[], stop.as_fd(), &mut |notice| say.send(notice).unwrap()));
         let done = expect(&said, &Notice::Watching).and_then(|()| act(&said));
         rustix::io::write(&stop, &1u64.to_ne_bytes())?;
         watcher.join().map_err(|_| "the watch died")??;
@@ -213,7 +241,13 @@ fn watched_in(root: &Path, place: &Place, act: impl FnOnce(&Receiver<Notice>) ->
 }
 
 fn next(said: &Receiver<Notice>) -> Result<Notice, Box<dyn std::error::Error>> {
-    said.recv_timeout(Duration::from_secs(2)).map_err(|_| "nothing was said for 2 s".into())
+    loop {
+        match said.recv_timeout(Duration::from_secs(2)) {
+            // It goes with what is kept.
+            Ok(Notice::Resolved(_)) => {}
+            other => return other.map_err(|_| "nothing was said for 2 s".into()),
+        }
+    }
 }
 
 fn expect(said: &Receiver<Notice>, wanted: &Notice) -> Outcome {
@@ -259,6 +293,86 @@ fn full() -> Outcome {
         if kept == "during-too\n" { Ok(()) } else { Err(format!("kept {kept:?}").into()) }
     })?;
     Ok(unmount(place.srv(), UnmountFlags::empty())?)
+}
+
+/// Fills a folder's file system: all its bytes, or all its inodes.
+fn fill(folder: &Path, inodes: bool) -> Outcome {
+    fs::create_dir(folder)?;
+    for number in 0..100_000 {
+        // A file that is no larger than a block finds the last one.
+        let size = if inodes { 0 } else { 1024 };
+        match fs::write(folder.join(number.to_string()), vec![1; size]) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err("the volume could not be filled".into())
+}
+
+fn full_ext4() -> Outcome {
+    let place = Place::new()?;
+    let (image, srv, store) = (place.folder.path().join("volume"), place.srv(), place.store());
+    let lease = |address: &str| [("xenbr0".to_owned(), serde_json::json!({ "address": address }))].into();
+    for (inodes, options) in [(false, ["-b", "1024", "-N", "8192"]), (true, ["-b", "1024", "-N", "64"])] {
+        fs::File::create(&image)?.set_len(4 << 20)?;
+        let made = Command::new("mkfs.ext4").args(["-q", "-F"]).args(options).arg(&image).status()?;
+        if !made.success() {
+            return Err("mkfs.ext4 failed".into());
+        }
+        mount_image(&image, &srv)?;
+        place.boot()?;
+        let done = watched(&place, |said| {
+            place.name("before")?;
+            expect(said, &Notice::Kept(vec![Item::Hostname]))?;
+            store.keep_leases(&lease("192.0.2.1/24"))?;
+            let ballast = srv.join("ballast");
+            fill(&ballast, inodes)?;
+            place.name("during")?;
+            let command = if inodes { format!("df -i {}", srv.display()) } else { format!("df -h {}", srv.display()) };
+            match next(said)? {
+                Notice::NotKept(why) if why.contains("is full, no space is left") && why.contains(&command) => {
+                    println!("{why}");
+                }
+                other => return Err(format!("{other:?} instead of {command}").into()),
+            }
+            let why = store.keep_leases(&lease("192.0.2.2/24")).err().map(|error| format!("{error:#}"));
+            if !why.as_ref().is_some_and(|why| why.contains("is full") && why.contains(&command)) {
+                return Err(format!("the lease: {why:?}").into());
+            }
+            let (kept, _) = store.leases()?;
+            let name = fs::read_to_string(srv.join("sino/state/hostname"))?;
+            if kept != lease("192.0.2.1/24") || name != "before\n" {
+                return Err(format!("a full volume has {kept:?} and {name:?}").into());
+            }
+            let mut names: Vec<_> =
+                fs::read_dir(srv.join("sino/state"))?.flatten().map(|file| file.file_name()).collect();
+            names.sort();
+            if names != ["hostname", "leases.json"] {
+                return Err(format!("a full volume has {names:?}").into());
+            }
+            fs::remove_dir_all(&ballast)?;
+            if inodes {
+                place.files(1)?;
+                expect(said, &Notice::Kept(vec![Item::Hostname, Item::NetworkFiles]))?;
+            } else {
+                // Nothing changes, and nothing tells that there is room.
+                let notice = said.recv_timeout(sino_init::identity::RETRY + Duration::from_secs(5))?;
+                if notice != Notice::Kept(vec![Item::Hostname]) {
+                    return Err(format!("{notice:?} after there was room").into());
+                }
+            }
+            match said.recv_timeout(Duration::from_secs(2))? {
+                Notice::Resolved(why) if why.contains("is full") => {}
+                other => return Err(format!("{other:?}: it is not said that it is well again").into()),
+            }
+            store.keep_leases(&lease("192.0.2.2/24"))?;
+            Ok(())
+        });
+        unmount(&srv, UnmountFlags::empty())?;
+        done?;
+    }
+    Ok(())
 }
 
 fn foreign() -> Outcome {

@@ -11,11 +11,14 @@ use rustix::mount::{
 };
 use rustix::thread::UnshareFlags;
 use sino_init::config::schema;
+use sino_init::identity::Notice;
 use sino_init::storage::lvm::{Group, Volume};
 use sino_init::storage::prepare::{self, Request};
 use sino_init::storage::srv::{self, Srv, State};
+use sino_init::storage::state::StorageState;
 use sino_init::storage::tools::{Call, Heard, Output, Programs, SHORT, Tools};
 use sino_init::storage::{Host, srv_command, swap};
+use sino_init::supervisor::keeping::Keeping;
 use std::cell::RefCell;
 use std::fs;
 use std::os::unix::fs::{FileExt, symlink};
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Trial::test("a_read_only_device_is_mounted_read_only", read_only),
         Trial::test("xfs_is_mounted", xfs),
         Trial::test("a_full_file_system_is_a_warning", full),
+        Trial::test("what_is_not_kept_is_in_the_status_until_it_is", not_kept),
         Trial::test("what_holds_srv_is_named_and_srv_stays_mounted", held),
         Trial::test("a_swap_area_is_recognised", swap_area),
         Trial::test("a_disk_that_holds_anything_is_refused_and_not_written", refused),
@@ -183,6 +187,24 @@ fn expect(right: bool, what: impl std::fmt::Debug) -> Outcome {
     if right { Ok(()) } else { Err(format!("not as expected: {what:?}").into()) }
 }
 
+/// A new /srv that is full already: its folders cannot be made. What the supervisor hears of it, the status shows.
+fn not_kept() -> Outcome {
+    let image = Image::new("no-inodes", "4M", "mkfs.ext4 -q -N 16 $I", "")?;
+    let (srv, _) = bring_up(&image)?;
+    let _ = (0..64).try_for_each(|number| fs::write(format!("/srv/{number}"), ""));
+    let why = format!("{:#}", srv_command::folders(Host::this()).err().ok_or("folders were made on a full /srv")?);
+    expect(why.contains("/srv is full") && why.contains("df -i /srv"), &why)?;
+    let shown = || StorageState::load(Host::this()).map(|state| state.problems().map(ToString::to_string).collect());
+    StorageState { srv, ..StorageState::default() }.save(Host::this())?;
+    let mut keeping = Keeping::new(schema::Config::default());
+    keeping.notice(Notice::NotKept(why.clone()));
+    let during: Vec<String> = shown()?;
+    expect(during.len() == 2 && during[0].contains("room for files") && during[1].starts_with(&why), &during)?;
+    run("rm /srv/[0-9]*")?;
+    keeping.notice(Notice::Resolved(why));
+    expect(shown()?.is_empty(), shown()?)
+}
+
 fn clean() -> Outcome {
     let image = Image::new("clean", "64M", "mkfs.ext4 -q $I", "")?;
     let (srv, _) = bring_up(&image)?;
@@ -292,8 +314,11 @@ fn xfs() -> Outcome {
 fn full() -> Outcome {
     let image = Image::new("full", "16M", "mkfs.ext4 -q $I", "")?;
     run(&format!("mount {} /srv; dd if=/dev/zero of=/srv/all bs=64K 2>/dev/null; umount /srv", image.device))?;
-    let (srv, _) = bring_up(&image)?;
-    expect(srv.state == State::Mounted && srv.problems.iter().any(|problem| problem.what.contains("full")), &srv)
+    let (mut srv, _) = bring_up(&image)?;
+    expect(srv.state == State::Mounted && srv.problems.iter().any(|problem| problem.what.contains("full")), &srv)?;
+    fs::remove_file("/srv/all")?;
+    srv::look_at_room(Host::this(), &mut srv);
+    expect(srv.problems.is_empty(), &srv)
 }
 
 fn held() -> Outcome {

@@ -3,13 +3,14 @@
 //! Uses the mount API of Linux 5.2 (`fsopen`, `fsconfig`, `fsmount`, `move_mount`), whose file-system context hands
 //! out the messages that mount(2) only puts into the kernel's log.
 
-use anyhow::{Context, Result, anyhow};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use anyhow::{Context, Result};
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
 };
+use sino_boot::mounts::explained;
 use std::fs;
 
 /// A file system to mount.
@@ -38,10 +39,6 @@ pub fn mount(what: &Mount<'_>) -> Result<()> {
     let context = fsopen(fs, FsOpenFlags::FSOPEN_CLOEXEC)
         .with_context(|| format!("the kernel knows no file system {fs}"))
         .with_context(doing)?;
-    let explain = |error: rustix::io::Errno| {
-        let messages = messages(context.as_fd());
-        if messages.is_empty() { anyhow!(error) } else { anyhow!("{error} ({})", messages.join("; ")) }
-    };
     let read_only = attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY);
     let configure = || -> rustix::io::Result<OwnedFd> {
         fsconfig_set_string(context.as_fd(), "source", source)?;
@@ -59,7 +56,7 @@ pub fn mount(what: &Mount<'_>) -> Result<()> {
         fsconfig_create(context.as_fd())?;
         fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
     };
-    let mounted = configure().map_err(explain).with_context(doing)?;
+    let mounted = configure().map_err(|error| explained(context.as_fd(), error)).with_context(doing)?;
     move_mount(mounted.as_fd(), "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).with_context(doing)
 }
 
@@ -77,24 +74,6 @@ pub fn relocate(from: &str, to: &str) -> Result<()> {
 /// The kernel's refusal, for example that it is in use.
 pub fn release(target: &str) -> Result<()> {
     unmount(target, UnmountFlags::empty()).with_context(|| format!("unmounting {target}"))
-}
-
-/// The messages of a file-system context, without the one-letter class in front ("e ", "w ", "i ").
-fn messages(context: BorrowedFd<'_>) -> Vec<String> {
-    let mut messages = Vec::new();
-    let mut buffer = [0_u8; 1024];
-    // Each read returns one message; ENODATA ends them. The bound guards against a kernel that never ends.
-    while messages.len() < 16 {
-        match rustix::io::read(context, &mut buffer) {
-            Ok(length) if length > 0 => {
-                let text = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned();
-                let text = text.trim_end();
-                messages.push(text.get(2..).unwrap_or(text).to_owned());
-            }
-            _ => break,
-        }
-    }
-    messages
 }
 
 /// Opens a folder for use as a starting point of path look-ups.

@@ -1,8 +1,10 @@
 //! What the value of a key may be, beyond its type.
 //!
 //! Each function takes a value whose type is right already; it says no more of the network than whether a value has the
-//! right form, because what the parts of a network mean together is for its plan to say.
+//! right form, because what the parts of a network mean together is for its plan to say. Only names that meet without anybody
+//! having written them twice are looked for here (`clashes`), so that a file can be corrected before it is used.
 
+use super::schema::Network;
 use std::net::IpAddr;
 use toml::Value;
 
@@ -155,6 +157,29 @@ pub(crate) fn mac(value: &Value) -> Result<(), Refused> {
     one(value, is_mac, "is not a MAC address; such as 02:00:00:12:34:56")
 }
 
+/// The hosts' links in VLANs whose names somebody else has, with what is wrong: the path of the key, and a text.
+pub(crate) fn clashes(network: &Network) -> Vec<([String; 4], String)> {
+    let mut found = Vec::new();
+    for (bridge, settings) in &network.bridge {
+        let Some(id) = settings.host_vlan else { continue };
+        let link = format!("{bridge}.{id}");
+        let others = [
+            ("vlan", network.vlan.contains_key(&link)),
+            ("bridge", network.bridge.contains_key(&link)),
+            ("bond", network.bond.contains_key(&link)),
+        ];
+        for (kind, _) in others.into_iter().filter(|(_, there)| *there) {
+            let path = ["network", "bridge", bridge, "host_vlan"].map(str::to_owned);
+            let text = format!(
+                "the host's link in this VLAN is called {link}, and so is [network.{kind}.\"{link}\"]; only one of them can be \
+                 made, so give the other one another name"
+            );
+            found.push((path, text));
+        }
+    }
+    found
+}
+
 fn one(value: &Value, good: impl Fn(&str) -> bool, why: &'static str) -> Result<(), Refused> {
     match value.as_str() {
         Some(text) if good(text) => Ok(()),
@@ -274,6 +299,27 @@ mod tests {
             for text in *bad {
                 assert!(check(&value(text)).is_err(), "{index}: {text}");
             }
+        }
+    }
+
+    #[test]
+    fn a_name_that_two_links_would_have_is_told() {
+        let clashes = |text: &str| {
+            let network: Network = toml::from_str(text).unwrap();
+            super::clashes(&network)
+                .into_iter()
+                .map(|(path, text)| format!("{}: {text}", path.join(".")))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(clashes("[bridge.xenbr0]\nhost_vlan = 10\n[vlan.'xenbr0.11']\nlink = 'eno1'\nid = 11"), [""; 0]);
+        for kind in ["vlan", "bridge", "bond"] {
+            let found = clashes(&format!("[bridge.xenbr0]\nhost_vlan = 10\n[{kind}.'xenbr0.10']"));
+            assert_eq!(found.len(), 1, "{found:?}");
+            let wanted = format!("and so is [network.{kind}.\"xenbr0.10\"]");
+            assert!(
+                found[0].starts_with("network.bridge.xenbr0.host_vlan: ") && found[0].contains(&wanted),
+                "{found:?}"
+            );
         }
     }
 

@@ -91,7 +91,7 @@ pub const KEYS: &[Key] = &[
         values: "true | false",
         default: "true",
         sample: "true",
-        help: "false: SINO touches no link; ifupdown or systemd-networkd does all of the network.",
+        help: "false: SINO leaves the network to systemd-networkd or ifupdown, keeps their files on /srv and starts them.",
         check: None,
     },
     Key {

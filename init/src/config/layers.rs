@@ -1,6 +1,7 @@
 //! The layers on the host: reading each, and one configuration out of all.
 
-use super::origins::{Layer, Lines, Origin, Problem, dotted, quoted};
+use super::check;
+use super::origins::{Layer, Lines, Origin, Problem, Severity, clean, dotted, quoted};
 use super::reading::{Given, Reading, failed, read};
 use super::schema::{Config, FIRST_BRIDGE};
 use serde::{Deserialize, Serialize};
@@ -150,6 +151,18 @@ impl Merged {
             origins.clear();
             Config::default()
         });
+        for (path, text) in check::clashes(&config.network) {
+            let key = dotted(&path);
+            let origin = origins.get(&key);
+            self.problems.push(Problem {
+                severity: Severity::Warning,
+                file: origin.map_or_else(|| "sino.toml".to_owned(), |origin: &Origin| origin.file.clone()),
+                line: origin.map_or(0, |origin| origin.line),
+                column: usize::from(origin.is_some_and(|origin| origin.line > 0)),
+                key: clean(&key, 200),
+                text: clean(&text, 500),
+            });
+        }
         Loaded { config, origins, problems: self.problems }
     }
 }
@@ -218,6 +231,18 @@ mod tests {
 
         let without = Layers::load(root.path(), "", false, Vec::new());
         assert_eq!(without.config.system.hostname.as_deref(), Some("stick"));
+    }
+
+    #[test]
+    fn names_that_meet_across_layers_are_a_warning() {
+        let root = host(&[
+            (layout::STICK_CONFIG, b"[network.vlan.'xenbr0.10']\nlink = 'eno1'\nid = 10\n"),
+            (layout::SRV_CONFIG, b"[network.bridge.xenbr0]\nhost_vlan = 10\n"),
+        ]);
+        let loaded = Layers::load(root.path(), "", true, Vec::new());
+        let problem = loaded.problems[0].to_string().replace(root.path().to_str().unwrap(), "");
+        let wanted = "/srv/sino/sino.toml:2:1: network.bridge.xenbr0.host_vlan: warning: the host's link";
+        assert!(loaded.problems.len() == 1 && problem.starts_with(wanted), "{problem}");
     }
 
     #[test]

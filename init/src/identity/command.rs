@@ -167,6 +167,9 @@ fn next_boot(item: Item) -> &'static str {
         Item::MachineId => "The next boot makes a new one.",
         Item::Timezone => "The next boot has the zone of sino.toml or of the image.",
         Item::Keyboard => "The next boot has the layout of sino.toml or of the image.",
+        Item::NetworkFiles => {
+            "The next boot has the image's; if one is written before, all that are there then are kept."
+        }
         Item::Leases => {
             "The next boot waits for a server's answer before it has an address; a lease of this boot is kept when it is renewed."
         }

@@ -1,6 +1,8 @@
 //! The items that make a host itself: their names, the files that hold them, and what such a file may contain.
 
+use super::network_files;
 use super::ssh_key;
+use crate::config::origins::clean;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -27,13 +29,15 @@ pub enum Item {
     Timezone,
     /// The console's keyboard.
     Keyboard,
+    /// The files of an administrator's own networkd or ifupdown.
+    NetworkFiles,
     /// The leases that were had last, for a boot on which no server answers.
     Leases,
 }
 
 impl Item {
     /// Those with a place in the running system, in the order in which they are put there.
-    pub const PLACED: [Self; 7] = [
+    pub const PLACED: [Self; 8] = [
         Self::MachineId,
         Self::Hostname,
         Self::SshHostKeys,
@@ -41,10 +45,11 @@ impl Item {
         Self::AuthorizedKeys,
         Self::Timezone,
         Self::Keyboard,
+        Self::NetworkFiles,
     ];
 
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::MachineId,
         Self::Hostname,
         Self::SshHostKeys,
@@ -52,6 +57,7 @@ impl Item {
         Self::AuthorizedKeys,
         Self::Timezone,
         Self::Keyboard,
+        Self::NetworkFiles,
         Self::Leases,
     ];
 
@@ -66,6 +72,7 @@ impl Item {
             Self::MachineId => "machine-id",
             Self::Timezone => "timezone",
             Self::Keyboard => "keyboard",
+            Self::NetworkFiles => "network-files",
             Self::Leases => "leases",
         }
     }
@@ -80,6 +87,7 @@ impl Item {
             Self::MachineId => Some("machine-id"),
             Self::Timezone => Some("timezone"),
             Self::Keyboard => Some("keyboard"),
+            Self::NetworkFiles => Some("network-files.tar"),
             Self::Leases => Some("leases.json"),
         }
     }
@@ -87,7 +95,8 @@ impl Item {
     /// Permission bits of its files in the store.
     pub(super) fn mode(self) -> u32 {
         match self {
-            Self::SshHostKeys | Self::RootPassword => 0o600,
+            // Passwords of wireless nets and keys of tunnels may be in the files.
+            Self::SshHostKeys | Self::RootPassword | Self::NetworkFiles => 0o600,
             _ => 0o644,
         }
     }
@@ -122,6 +131,7 @@ pub fn check(item: Item, bytes: &[u8]) -> Result<(), String> {
         Item::AuthorizedKeys => return check_lines(bytes),
         Item::Leases => return leases(bytes).map(|_| ()),
         Item::Keyboard => return check_keyboard(bytes),
+        Item::NetworkFiles => return network_files::FILES.check(bytes),
         Item::RootPassword | Item::Hostname | Item::MachineId | Item::Timezone => {}
     }
     let text = std::str::from_utf8(bytes).map_err(|_| "is not text".to_owned())?;
@@ -223,28 +233,46 @@ fn check_lines(bytes: &[u8]) -> Result<(), String> {
     }
 }
 
-/// keyboard(5). Debian's scripts execute the file, so only plain assignments are let through.
+/// Whether Debian's keyboard file has such a name: keyboard(5).
+fn is_keyboard_name(name: &str) -> bool {
+    name == "BACKSPACE"
+        || name.strip_prefix("XKB").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_uppercase()))
+}
+
+/// keyboard(5). Debian's scripts execute the file, so only plain assignments are let through, and only those that belong
+/// there: another name would be a variable of those scripts.
 fn check_keyboard(bytes: &[u8]) -> Result<(), String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "is not text".to_owned())?;
     for (number, line) in text.split('\n').enumerate() {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-,:+./".contains(&byte);
-        let assignment = |line: &str| {
-            let Some((name, value)) = line.split_once('=') else { return false };
-            let name_is_plain = name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+        let assigned = |line: &'_ str| -> Option<String> {
+            let (name, value) = line.split_once('=')?;
+            let name_is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
             let value_is_plain = match value.strip_prefix('"').and_then(|value| value.strip_suffix('"')) {
                 Some(quoted) => quoted.bytes().all(|byte| plain(byte) || matches!(byte, b'(' | b')')),
                 None => value.bytes().all(plain),
             };
-            !name.is_empty() && name_is_plain && value_is_plain
+            (!name.is_empty() && name_is_plain && value_is_plain).then(|| name.to_owned())
         };
         // Any other space is for a shell the beginning of a command's name, and what follows `#` there no comment.
         let line = line.trim_matches([' ', '\t']);
         let comment = line.starts_with('#') && !line.chars().any(char::is_control);
-        if !(line.is_empty() || comment || assignment(line)) {
-            return Err(format!("has something else than NAME=\"value\" in line {}", number + 1));
+        if line.is_empty() || comment {
+            continue;
+        }
+        match assigned(line) {
+            None => return Err(format!("has something else than NAME=\"value\" in line {}", number + 1)),
+            Some(name) if !is_keyboard_name(&name) => {
+                return Err(format!(
+                    "sets {} in line {}, and only XKBMODEL, XKBLAYOUT, XKBVARIANT, XKBOPTIONS and BACKSPACE belong there",
+                    clean(&name, 40),
+                    number + 1
+                ));
+            }
+            Some(_) => {}
         }
     }
-    if text.lines().any(|line| line.trim_start().starts_with("XKBLAYOUT=")) {
+    if text.lines().any(|line| line.trim_matches([' ', '\t']).starts_with("XKBLAYOUT=")) {
         return Ok(());
     }
     Err("names no layout (XKBLAYOUT)".to_owned())
@@ -312,6 +340,9 @@ mod tests {
                     "\r#; reboot\nXKBLAYOUT=us\n",
                     "XKBLAYOUT=us(intl)\n",
                     "XKBLAYOUT=us\r\n",
+                    "XKBLAYOUT=us\nPATH=/tmp\n",
+                    "XKBLAYOUT=us\nXKB_X=1\n",
+                    "XKBLAYOUT=us\nLD_PRELOAD=/srv/x.so\n",
                 ],
             ),
         ];

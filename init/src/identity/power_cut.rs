@@ -184,3 +184,16 @@ fn a_host_key_survives_a_power_cut() {
     let (private, other) = (&super::ssh_key::tests::pair().0, super::ssh_key::tests::generated("ed25519").0);
     cut_everywhere(Item::SshHostKeys, "ssh_host_ed25519_key", Some(private.as_bytes()), other.as_bytes());
 }
+
+#[test]
+fn a_set_of_files_survives_a_power_cut_as_a_whole() {
+    use super::archive::tests::file;
+    use super::archive::{Entries, pack};
+    let set = |text: &str| {
+        let names =
+            ["etc/network/interfaces", "etc/systemd/network/a.network", "etc/systemd/network/a.network.d/b.conf"];
+        pack(&names.iter().map(|name| ((*name).to_owned(), file(0o644, text))).collect::<Entries>()).unwrap()
+    };
+    cut_everywhere(Item::NetworkFiles, "network-files.tar", Some(&set("old")), &set("new"));
+    cut_everywhere(Item::NetworkFiles, "network-files.tar", None, &set("new"));
+}

@@ -2,9 +2,11 @@
 
 use super::folder::{Folder, Found, Rights, Unread, replace};
 use super::items::{self, Files, Item};
+use super::network_files;
 use super::ssh_key;
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{FlockOperation, Mode, OFlags};
+use sino_boot::layout;
 use std::io;
 use std::path::Path;
 use std::time::SystemTime;
@@ -34,6 +36,17 @@ impl System {
     /// There is no such folder.
     pub(super) fn folder(&self, path: &str) -> Result<Folder> {
         self.root.inside(path).with_context(|| format!("opening /{path}"))
+    }
+
+    /// The root folder itself.
+    pub(super) fn root(&self) -> &Folder {
+        &self.root
+    }
+
+    /// The image that the system was booted from, if it can be seen.
+    fn image(&self) -> Option<Folder> {
+        let image = self.root.inside(layout::LOWER.trim_start_matches('/')).ok()?;
+        image.child("etc").is_ok().then_some(image)
     }
 
     /// A file of the system; `None` if it or its folder is not there.
@@ -68,6 +81,9 @@ impl System {
             }
             Item::Timezone => self.zone()?.map(|zone| format!("{zone}\n").into_bytes()),
             Item::Keyboard => self.file("etc/default", "keyboard")?.map(|found| found.bytes),
+            Item::NetworkFiles => {
+                network_files::FILES.read(&self.root, self.image().as_ref()).with_context(|| item.to_string())?
+            }
         };
         let (Some(bytes), Some(name)) = (bytes, item.file()) else { return Ok(Files::new()) };
         items::check(item, &bytes).map_err(|why| anyhow!("{item} of the running system is not used: it {why}"))?;
@@ -94,6 +110,7 @@ impl System {
             Item::MachineId => self.put("etc", "machine-id", bytes, 0o444),
             Item::Timezone => self.place_zone(text.trim_end()),
             Item::Keyboard => self.put("etc/default", "keyboard", bytes, 0o644),
+            Item::NetworkFiles => network_files::FILES.place(&self.root, bytes),
             Item::SshHostKeys | Item::Leases => Ok(false),
         }
     }

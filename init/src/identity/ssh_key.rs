@@ -44,7 +44,8 @@ pub fn public_line(private: &[u8]) -> Result<String, String> {
 /// Whether a line of an `authorized_keys` file lets somebody in: it holds a key, perhaps after options.
 #[must_use]
 pub fn is_authorized_line(line: &str) -> bool {
-    let line = line.trim_start();
+    // sshd skips these two only; with any other space in front, a line is none to it. Source: OpenSSH `auth2-pubkeyfile.c`.
+    let line = line.trim_start_matches([' ', '\t']);
     if line.starts_with('#') {
         return false;
     }
@@ -200,7 +201,17 @@ pub(in crate::identity) mod tests {
             assert!(is_authorized_line(&line), "{line}");
         }
         let (kind, _) = key.split_once(' ').unwrap();
-        for line in ["", "# x", kind, &format!("#{key}"), &key[..key.len() - 9], &format!("{kind} AAAA"), "ssh-rsa x"] {
+        for line in [
+            "",
+            "# x",
+            kind,
+            &format!("#{key}"),
+            &key[..key.len() - 9],
+            &format!("{kind} AAAA"),
+            "ssh-rsa x",
+            &format!("\u{a0}{key}"),
+            &format!("\x0b{key}"),
+        ] {
             assert!(!is_authorized_line(line), "{line}");
         }
         assert_eq!(authorized_lines(format!("# no\n{key}\n\n{key} second").as_bytes()), 2);

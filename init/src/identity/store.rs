@@ -3,6 +3,7 @@
 
 use super::folder::{Disk as _, Folder, Found, Rights, Unread, remove_if_there, replace};
 use super::items::{self, Files, Item};
+use crate::storage::full;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, statx};
 use serde_json::Value;
@@ -142,7 +143,10 @@ impl Store {
         for part in &self.folders {
             // SINO's own folder also holds the configuration, which everybody may read.
             let mode = if part == STATE { 0o700 } else { 0o755 };
-            folder = folder.made(part, mode).with_context(|| format!("making {}", self.path().display()))?;
+            folder = folder
+                .made(part, mode)
+                .map_err(|error| full::explained(&self.volume, error))
+                .with_context(|| format!("making {}", self.path().display()))?;
         }
         self.check_owner(&folder)?;
         Ok(folder)
@@ -236,6 +240,7 @@ impl Store {
                 continue;
             }
             replace(&mut folder, name, bytes, Rights::mode(item.mode()))
+                .map_err(|error| full::explained(&self.volume, error))
                 .with_context(|| format!("writing {}", self.path().join(name).display()))?;
             wrote = true;
         }

@@ -78,6 +78,7 @@ impl Host {
         self.write("etc/ssh/ssh_host_ed25519_key", &pair().0);
         self.write("root/.ssh/authorized_keys", &format!("{} admin\n", pair().1.trim()));
         self.write("etc/default/keyboard", "XKBLAYOUT=\"br\"\nXKBVARIANT=\"nodeadkeys\"\n");
+        self.write("etc/systemd/network/card.network", "[Match]\nName=eno1\n");
         fs::remove_file(self.path("etc/localtime")).unwrap();
         symlink("../usr/share/zoneinfo/Etc/GMT+3", self.path("etc/localtime")).unwrap();
     }
@@ -110,9 +111,12 @@ fn what_one_boot_has_the_next_has_too() {
     let saved = save_all(&first, &store);
     assert_eq!((saved.kept.len(), &saved.failed), (Item::PLACED.len(), &vec![]), "{saved:?}");
     assert_eq!(save_all(&first, &store).kept, [], "a second time there is nothing to do");
-    for (name, right) in
-        [("root-password", 0o600), ("ssh_host_ed25519_key", 0o600), ("authorized_keys", 0o644), ("hostname", 0o644)]
-    {
+    for (name, right) in [
+        ("root-password", 0o600),
+        ("ssh_host_ed25519_key", 0o600),
+        ("authorized_keys", 0o644),
+        ("network-files.tar", 0o600),
+    ] {
         assert_eq!(mode(folder.path().join(name)), right, "{name}");
     }
     assert_eq!(fs::read_to_string(folder.path().join("root-password")).unwrap(), hash('a') + "\n");
@@ -125,7 +129,13 @@ fn what_one_boot_has_the_next_has_too() {
     let shadow = second.read("etc/shadow");
     assert!(shadow.starts_with(&format!("root:{}:", hash('a'))), "{shadow}");
     assert!(shadow.ends_with(":0:99999:7:::\ndaemon:*:1:0:99999:7:::\n"), "{shadow}");
-    for path in ["etc/hostname", "etc/machine-id", "etc/ssh/ssh_host_ed25519_key", "root/.ssh/authorized_keys"] {
+    for path in [
+        "etc/hostname",
+        "etc/machine-id",
+        "etc/ssh/ssh_host_ed25519_key",
+        "root/.ssh/authorized_keys",
+        "etc/systemd/network/card.network",
+    ] {
         assert_eq!(second.read(path), first.read(path), "{path}");
     }
     assert_eq!(second.read("etc/ssh/ssh_host_ed25519_key.pub").trim(), pair().1.trim());
@@ -219,7 +229,8 @@ fn a_volume_that_comes_late_brings_the_hosts_own_keys_and_keeps_newer_decisions(
 fn damage_of_each_kind_is_said_set_aside_and_costs_nothing_else() {
     let cut = &pair().0.as_bytes()[..100];
     let long = vec![b'a'; usize::try_from(LONGEST).unwrap() + 1];
-    let cases: [(&str, &[u8]); 9] = [
+    let cases: [(&str, &[u8]); 10] = [
+        ("network-files.tar", &[0; 600]),
         ("ssh_host_ed25519_key", cut),
         ("root-password", b"$6$0123456789abcdef$short\n"),
         ("root-password", b"a:b:c\nroot2::0:0:::\n"),
@@ -324,6 +335,46 @@ fn removed_keys_let_nobody_in_after_the_next_boot() {
 }
 
 #[test]
+fn network_files_are_joined_file_by_file_and_the_last_that_goes_takes_the_item_along() {
+    let (folder, store) = store();
+    let first = Host::new();
+    first.write("etc/systemd/network/kept.network", "kept");
+    first.write("etc/systemd/network/both.network", "old");
+    assert_eq!(save_all(&first, &store).kept, [Item::SshHostKeys, Item::NetworkFiles]);
+    // Written before the volume came.
+    let late = Host::new();
+    late.write("etc/systemd/network/both.network", "new");
+    late.write("etc/network/interfaces.d/late", "late");
+    let restored = restore_all(&late, &store);
+    assert!(restored.items.iter().any(|item| item.item == Item::NetworkFiles && item.source == Source::ThisBoot));
+    save_all(&late, &store);
+    let third = Host::new();
+    assert_eq!(restore_all(&third, &store).problems, Vec::<String>::new());
+    let files =
+        ["etc/systemd/network/kept.network", "etc/systemd/network/both.network", "etc/network/interfaces.d/late"];
+    assert_eq!(files.map(|path| third.read(path)), ["kept", "new", "late"]);
+    // What could not be put in its place stays kept.
+    let fourth = Host::new();
+    fourth.write("etc/network/interfaces.d", "a file in the place of the folder");
+    let restored = restore_all(&fourth, &store);
+    assert!(restored.problems[0].contains("/etc/network/interfaces.d/late"), "{restored:?}");
+    assert_eq!(fourth.read("etc/systemd/network/kept.network"), "kept");
+    save_all(&fourth, &store);
+    let kept = fs::read(folder.path().join("network-files.tar")).unwrap();
+    assert_eq!(file_set::paths(&kept).len(), 3);
+    let change = |host: &Host| save(&host.root(), &store, &Config::default(), &[Item::NetworkFiles], Occasion::Change);
+    fs::remove_file(third.path(files[0])).unwrap();
+    change(&third);
+    assert_eq!(file_set::paths(&fs::read(folder.path().join("network-files.tar")).unwrap()).len(), 2);
+    for path in &files[1..] {
+        fs::remove_file(third.path(path)).unwrap();
+    }
+    assert_eq!(change(&third).kept, [Item::NetworkFiles]);
+    assert!(!folder.path().join("network-files.tar").exists());
+    assert_eq!(change(&third).kept, []);
+}
+
+#[test]
 fn the_store_is_not_below_an_unmounted_volume() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::on_volume(folder.path());
@@ -335,7 +386,7 @@ fn the_store_is_not_below_an_unmounted_volume() {
     let restored = restore_all(&host, &store);
     assert!(!restored.store_was_there && restored.problems.is_empty());
     let stop = rustix::event::eventfd(0, rustix::event::EventfdFlags::empty()).unwrap();
-    let ended = watch(&host.root(), &store, &Config::default(), std::os::fd::AsFd::as_fd(&stop), &mut |_| {});
+    let ended = watch(&host.root(), &store, &Config::default(), &[], std::os::fd::AsFd::as_fd(&stop), &mut |_| {});
     assert!(ended.unwrap_err().is::<NotMounted>());
 }
 
@@ -373,7 +424,7 @@ fn what_is_forgotten_stays_forgotten_until_it_changes() {
     run(&["sino", "forget", "ssh-host-keys", "hostname"]).unwrap();
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     let gone = |name: &std::ffi::OsString| name.to_string_lossy().contains("ssh_host") || name == "hostname";
-    assert!(left.len() == 5 && !left.iter().any(gone), "{left:?}");
+    assert!(left.len() == 6 && !left.iter().any(gone), "{left:?}");
     assert_eq!(save_all(&host, &store).kept, [], "a supervisor that starts again must not keep them");
     assert!(run(&["sino", "forget", "--all", "another-host-by-far"]).is_err());
     host.write("etc/hostname", "node8\n");

@@ -4,7 +4,9 @@
 //! while it waits. What it keeps is what has changed since it looked last, so an item that was forgotten stays so.
 
 use super::access::{self, AccessState};
-use super::items::{Files, Item};
+use super::file_set::Interest;
+use super::items::{Files, Item, is_host_key_name};
+use super::network_files;
 use super::running::System;
 use super::{Occasion, Store, forgotten, save};
 use crate::config::schema::Config;
@@ -22,15 +24,21 @@ use std::time::{Duration, Instant};
 /// Changes that come this soon after the first are kept with it: programs write several files, or one in steps.
 const COALESCE: Duration = Duration::from_millis(300);
 /// How often what could not be kept is tried again; a full file system does not say when it no longer is.
-const RETRY: Duration = Duration::from_secs(60);
+pub const RETRY: Duration = Duration::from_secs(60);
 
 /// The folders with items, and the names in them that matter.
-const FOLDERS: [(&str, &[&str]); 5] = [
-    ("etc", &["shadow", "hostname", "localtime", "timezone", "machine-id", "ssh", "default"]),
-    ("etc/ssh", &[]),
-    ("etc/default", &["keyboard"]),
-    ("root", &[".ssh"]),
-    ("root/.ssh", &["authorized_keys"]),
+const FOLDERS: [(&str, Interest); 7] = [
+    ("etc", |name| {
+        let items = ["shadow", "hostname", "localtime", "timezone", "machine-id"];
+        items.contains(&name) || ["ssh", "default", "network", "systemd"].contains(&name)
+    }),
+    // Of all in /etc/ssh only the host keys matter, and temporary files lead to them.
+    ("etc/ssh", is_host_key_name),
+    ("etc/default", |name| name == "keyboard"),
+    ("etc/network", |name| name == "interfaces.d"),
+    ("etc/systemd", |name| name == "network"),
+    ("root", |name| name == ".ssh"),
+    ("root/.ssh", |name| name == "authorized_keys"),
 ];
 
 /// What [`watch`] has to say.
@@ -42,11 +50,15 @@ pub enum Notice {
     Kept(Vec<Item>),
     /// Something could not be kept; it is tried again. Said once for each reason.
     NotKept(String),
+    /// What was said so does not hold any more.
+    Resolved(String),
+    /// Not the watch's own: [`RETRY`] is over for somebody else who keeps something.
+    TryAgain,
     /// Who may log in has changed. Where [`AccessState::changed`] is set, sshd must be reloaded.
     Access(AccessState),
 }
 
-/// Keeps what changes below `root`, within a second, until `stop` is readable or hung up; what is not kept by then is
+/// Keeps what changes below `root`, within a second, and before that what `unsaved` names, until `stop` is readable or hung up; what is not kept by then is
 /// tried once more. Also applies [`access`] again when keys or the password change.
 ///
 /// # Errors
@@ -56,11 +68,16 @@ pub fn watch(
     root: &Path,
     store: &Store,
     config: &Config,
+    unsaved: &[Item],
     stop: BorrowedFd<'_>,
     say: &mut dyn FnMut(Notice),
 ) -> Result<()> {
     let mut watcher = Watcher::new(root, store, config)?;
     say(Notice::Watching);
+    if !unsaved.is_empty() {
+        watcher.pending.extend(unsaved);
+        watcher.due_by(Instant::now());
+    }
     let mounts = rustix::fs::open("/proc/self/mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .context("opening /proc/self/mountinfo")?;
     loop {
@@ -96,7 +113,7 @@ pub(super) struct Watcher<'a> {
     /// The volume that the items belong to.
     device: u64,
     inotify: OwnedFd,
-    watches: BTreeMap<i32, &'static [&'static str]>,
+    watches: BTreeMap<i32, Vec<Interest>>,
     /// What the items were when they were looked at last.
     seen: BTreeMap<Item, Files>,
     /// What is to be kept.
@@ -141,13 +158,14 @@ impl<'a> Watcher<'a> {
             | WatchFlags::DELETE_SELF
             | WatchFlags::MOVE_SELF
             | WatchFlags::ONLYDIR;
-        let mut watches = BTreeMap::new();
-        for (folder, names) in FOLDERS {
+        let mut watches: BTreeMap<i32, Vec<Interest>> = BTreeMap::new();
+        let sets = network_files::FILES.folders(System::open(self.root)?.root());
+        let folders = FOLDERS.into_iter().map(|(folder, interest)| (folder.to_owned(), interest)).chain(sets);
+        for (folder, interest) in folders {
             let path: PathBuf = self.root.join(folder);
             match inotify::add_watch(&self.inotify, &path, flags) {
-                Ok(watch) => {
-                    watches.insert(watch, names);
-                }
+                // A folder that is named twice has one watch.
+                Ok(watch) => watches.entry(watch).or_default().push(interest),
                 Err(Errno::NOENT | Errno::NOTDIR) => {}
                 Err(error) => return Err(error).with_context(|| format!("watching {}", path.display())),
             }
@@ -175,9 +193,7 @@ impl<'a> Watcher<'a> {
             let lost = event.events().contains(ReadFlags::QUEUE_OVERFLOW);
             let name = event.file_name().and_then(|name| name.to_str().ok());
             let named = match (self.watches.get(&event.wd()), name) {
-                // Of all in /etc/ssh only the host keys matter, and temporary files lead to them.
-                (Some([]), Some(name)) => super::items::is_host_key_name(name),
-                (Some(names), Some(name)) => names.contains(&name),
+                (Some(interests), Some(name)) => interests.iter().any(|interest| interest(name)),
                 // The folder itself went, or another came in its place.
                 (_, None) => true,
                 (None, Some(_)) => false,
@@ -231,6 +247,9 @@ impl<'a> Watcher<'a> {
         self.keep(say, &mut troubles);
         for trouble in troubles.difference(&self.said) {
             say(Notice::NotKept(trouble.clone()));
+        }
+        for trouble in self.said.difference(&troubles) {
+            say(Notice::Resolved(trouble.clone()));
         }
         self.said = troubles;
         if changed.contains(&Item::AuthorizedKeys) || changed.contains(&Item::RootPassword) {

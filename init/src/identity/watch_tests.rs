@@ -31,7 +31,7 @@ fn watched(host: &Host, store: &Store, act: impl FnOnce(&Receiver<Notice>)) -> V
     thread::scope(|scope| {
         let end = Stop(&stop);
         let watcher =
-            scope.spawn(|| watch(&root, store, &config, stop.as_fd(), &mut |notice| say.send(notice).unwrap()));
+            scope.spawn(|| watch(&root, store, &config, &[], stop.as_fd(), &mut |notice| say.send(notice).unwrap()));
         assert_eq!(said.recv_timeout(Duration::from_secs(10)), Ok(Notice::Watching));
         act(&said);
         drop(end);
@@ -90,6 +90,23 @@ fn each_change_is_kept_within_two_seconds() {
         assert_eq!(in_store(folder.path(), "timezone"), "Etc/GMT+3\n");
         host.write("etc/default/keyboard", "XKBLAYOUT=\"pt\"\n");
         kept(said, Item::Keyboard);
+        let tar = || super::file_set::paths(&fs::read(folder.path().join("network-files.tar")).unwrap_or_default());
+        // None of these folders is there before.
+        host.write("etc/systemd/network/a.network", "x");
+        kept(said, Item::NetworkFiles);
+        host.write("etc/systemd/network/a.network.d/b.conf", "y");
+        kept(said, Item::NetworkFiles);
+        assert_eq!(tar(), ["etc/systemd/network/a.network", "etc/systemd/network/a.network.d/b.conf"]);
+        host.write("etc/network/interfaces.d/c", "z");
+        kept(said, Item::NetworkFiles);
+        assert_eq!(tar().len(), 3);
+        host.write("etc/systemd/network/a.network.d/b.conf", "changed");
+        kept(said, Item::NetworkFiles);
+        for folder in ["etc/systemd/network", "etc/network"] {
+            fs::remove_dir_all(host.root().join(folder)).unwrap();
+        }
+        kept(said, Item::NetworkFiles);
+        assert!(tar().is_empty() && !folder.path().join("network-files.tar").exists());
         host.write("etc/machine-id", "0123456789abcdef0123456789abcdef\n");
         kept(said, Item::MachineId);
         host.write("etc/ssh/ssh_host_ed25519_key", private);
@@ -110,6 +127,19 @@ fn a_change_just_before_the_stop_is_kept_and_access_follows_the_keys() {
 }
 
 #[test]
+fn what_could_not_be_kept_at_the_start_is_kept_without_a_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let (host, store) = (Host::new(), Store::in_folder(folder.path()));
+    host.write("etc/hostname", "node9\n");
+    let stop = eventfd(0, EventfdFlags::empty()).unwrap();
+    let mut said = Vec::new();
+    rustix::io::write(&stop, &1u64.to_ne_bytes()).unwrap();
+    watch(&host.root(), &store, &Config::default(), &[Item::Hostname], stop.as_fd(), &mut |notice| said.push(notice))
+        .unwrap();
+    assert_eq!(said, [Notice::Watching, Notice::Kept(vec![Item::Hostname])]);
+}
+
+#[test]
 fn other_files_wake_nobody_and_a_broken_one_is_said_once() {
     let folder = tempfile::tempdir().unwrap();
     let (host, store) = (Host::new(), Store::in_folder(folder.path()));
@@ -124,6 +154,14 @@ fn other_files_wake_nobody_and_a_broken_one_is_said_once() {
     });
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(matches!(&said[0], Notice::NotKept(why) if why.contains("hostname")), "{said:?}");
+    let said = watched(&host, &store, |said| {
+        host.write("etc/hostname", "not a name\n");
+        let Ok(Notice::NotKept(why)) = said.recv_timeout(Duration::from_secs(2)) else { panic!("nothing was said") };
+        host.write("etc/hostname", "sino\n");
+        assert!(said.iter().any(|notice| notice == Notice::Resolved(why.clone())));
+        fs::remove_file(folder.path().join("hostname")).unwrap();
+    });
+    assert_eq!(said, []);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 

@@ -1,5 +1,6 @@
 //! The check of an ext2, ext3 or ext4 file system before it is mounted; and what is left of one that is destroyed.
 
+use super::shell::word;
 use super::tools::{Call, Heard, LONG, Output, QUIET};
 use super::{Host, Problem};
 use anyhow::Result;
@@ -118,10 +119,10 @@ pub fn spare_superblock(device: &Path) -> Option<(u64, u64)> {
 /// What to say of a file system that must not be written to before somebody repaired it.
 #[must_use]
 pub fn to_repair(device: &Path, said: &str) -> Problem {
-    let path = device.display();
+    let path = device.display().to_string();
     Problem::new(
         format!("the file system of {path} has errors that are not safe to correct by themselves: {said}"),
-        format!("save what matters from /srv first, then: srv stop; e2fsck -f {path}; srv start"),
+        format!("save what matters from /srv first, then: srv stop; e2fsck -f {}; srv start", word(&path)),
     )
 }
 

@@ -1,6 +1,7 @@
 //! What keeps `/srv` from being unmounted, and how to end each.
 
 use super::mounts::{self, Mounted};
+use super::shell::word;
 use super::{Host, disk, swap};
 use anyhow::Result;
 use std::fs;
@@ -27,7 +28,7 @@ pub fn of(host: Host<'_>, folder: &str) -> Result<Vec<Holder>> {
     for path in swap::in_use(host)? {
         let path = path.display().to_string();
         if inside(&path, folder) {
-            holders.push(Holder { what: format!("the swap file {path}"), end: format!("swapoff {path}") });
+            holders.push(Holder { what: format!("the swap file {path}"), end: format!("swapoff {}", word(&path)) });
         }
     }
     holders.extend(loops(host, folder));
@@ -46,7 +47,7 @@ fn below(table: &[Mounted], folder: &str) -> Vec<Holder> {
     mounts
         .map(|mount| Holder {
             what: format!("{} is mounted on {}", mount.source, mount.target),
-            end: format!("umount {}", mount.target),
+            end: format!("umount {}", word(&mount.target)),
         })
         .collect()
 }
@@ -65,7 +66,7 @@ fn loops(host: Host<'_>, folder: &str) -> Vec<Holder> {
             },
             None => Holder {
                 what: format!("the loop device /dev/{name} uses {file}"),
-                end: format!("umount /dev/{name}; losetup -d /dev/{name}"),
+                end: format!("umount {0}; losetup -d {0}", word(&format!("/dev/{name}"))),
             },
         })
     };
@@ -126,7 +127,7 @@ fn process(proc: &Path, pid: u32, folder: &str) -> Option<Holder> {
     Some(match guest_name(proc, &name) {
         Some(guest) => Holder {
             what: format!("the guest {guest} (process {pid}, {name}) {list}{more}"),
-            end: format!("xl shutdown -w {guest}"),
+            end: format!("xl shutdown -w {}", word(&guest)),
         },
         None => Holder { what: format!("process {pid} ({name}) {list}{more}"), end: format!("kill {pid}") },
     })

@@ -1,6 +1,7 @@
 //! Finds and activates the volume group, and says what is wrong with it.
 
 use super::lvm_report::{FULL_REPORT, Found, Lv, copies, parse};
+use super::shell::{self, word};
 use super::tools::{ACTIVATE, Call, LONG, Output, SHORT};
 use super::{Host, Problem, disk, lvm_config, plan};
 use crate::config::schema;
@@ -166,7 +167,7 @@ fn choose(host: Host<'_>, group: &mut Group, found: Vec<Found>) -> Option<Found>
     if found.exported {
         group.problems.push(Problem::new(
             format!("the volume group {name} is exported: it was made ready to move to another machine"),
-            format!("vgimport {name}; then: srv start"),
+            format!("vgimport {}; then: srv start", word(&name)),
         ));
         return None;
     }
@@ -174,9 +175,9 @@ fn choose(host: Host<'_>, group: &mut Group, found: Vec<Found>) -> Option<Found>
         group.problems.push(Problem::new(
             format!("the volume group {name} belongs to the system \"{}\"", found.system),
             format!(
-                "if this host takes it over: vgchange --yes --config 'global/system_id_source=\"lvmlocal\" \
-                 local/system_id=\"{}\"' --systemid '' {name}; then: srv start",
-                found.system
+                "if this host takes it over: vgchange --yes --config {} --systemid '' {}; then: srv start",
+                word(&format!("global/system_id_source=\"lvmlocal\" local/system_id=\"{}\"", found.system)),
+                word(&name)
             ),
         ));
         return None;
@@ -223,7 +224,7 @@ fn missing_disks(group: &mut Group, found: &Found) {
         format!(
             "connect the disk, then: srv start; if it is gone for good, vgreduce --removemissing {} drops it (and with \
              --force the volumes that need it)",
-            group.name
+            word(&group.name)
         ),
     );
     group.problems.insert(0, problem);
@@ -288,13 +289,14 @@ fn off(group: &str, names: &[&str], kind: Option<&str>, activated: &Output) -> P
         activated.said()
     };
     let paths = names.iter().map(|name| format!("{group}/{name}")).collect::<Vec<_>>();
-    let (list, words) = (paths.join(", "), paths.join(" "));
+    let (list, words) = (paths.join(", "), shell::words(paths.iter().map(String::as_str)));
     let of = kind.map(|kind| format!(" ({kind})")).unwrap_or_default();
     let todo = match kind {
         Some("thin" | "cache") => {
             format!(
                 "see that thin_check is installed (thin-provisioning-tools), then: lvchange -ay {words}; a pool that fails its \
-                 check: lvconvert --repair {group}/POOL (read lvmthin(7) first)"
+                 check: lvconvert --repair {}/POOL (read lvmthin(7) first)",
+                word(group)
             )
         }
         Some(kind) => {

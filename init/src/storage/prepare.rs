@@ -3,6 +3,7 @@
 //! A disk that holds anything is refused unless its name is typed; the boot medium and a disk in use always.
 
 use super::plan::{self, Plan, Wish};
+use super::shell::word;
 use super::tools::{Call, SHORT};
 use super::{Host, disk, lvm, lvm_report, mounts, size, swap};
 use crate::config::schema;
@@ -194,10 +195,11 @@ pub fn prepare(
     let holding = !found.holds.is_empty();
     if holding && request.erase.is_none() {
         bail!(
-            "{path} holds something: {}; nothing was written. If it is not needed any more: sino disk prepare {path} \
+            "{path} holds something: {}; nothing was written. If it is not needed any more: sino disk prepare {} \
              --erase (asks for the disk's name), or --erase={}",
             found.holds.join(", "),
-            found.name
+            word(&path),
+            word(&found.name)
         );
     }
     let group = &settings.group;
@@ -205,8 +207,10 @@ pub fn prepare(
     if let Some(there) = groups.iter().find(|there| there.name == *group) {
         let disks = there.disks.iter().map(|disk| disk.device.as_str()).collect::<Vec<_>>().join(", ");
         bail!(
-            "there is a volume group {group} already, on {disks}; to add this disk to it: pvcreate {path}; vgextend {group} \
-             {path}; to begin anew, look at lvs {group} and remove it first: vgremove {group}"
+            "there is a volume group {group} already, on {disks}; to add this disk to it: pvcreate {0}; vgextend {1} {0}; \
+             to begin anew, look at lvs {1} and remove it first: vgremove {1}",
+            word(&path),
+            word(group)
         );
     }
     let wish = Wish {

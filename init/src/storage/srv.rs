@@ -5,6 +5,7 @@
 
 use super::lvm::Group;
 use super::mounts::{self, Mount};
+use super::shell::word;
 use super::tools::{Call, SHORT};
 use super::{Host, Problem, disk, ext, fault};
 use crate::config::schema;
@@ -16,6 +17,8 @@ use sino_boot::stage::{Done, Fault, done};
 use std::collections::BTreeMap;
 use std::path::Path;
 
+/// How the warnings of a full file system begin.
+const ROOM: [&str; 3] = ["/srv is full", "/srv is nearly full", "/srv has hardly any room"];
 /// Above this many percent of use a warning is given.
 const NEARLY_FULL: u64 = 95;
 
@@ -100,8 +103,8 @@ pub fn attempt(host: Host<'_>, settings: &schema::Storage, group: &Group, progre
         let path = format!("{}/{}", group.name, volume.name);
         let blamed = group.problems.iter().find(|problem| problem.what.contains(&volume.name));
         let known = blamed.or_else(|| group.problems.first()).cloned();
-        let Problem { what, todo } =
-            known.unwrap_or_else(|| Problem::new("LVM did not say why", format!("lvchange -ay {path}; srv start")));
+        let Problem { what, todo } = known
+            .unwrap_or_else(|| Problem::new("LVM did not say why", format!("lvchange -ay {}; srv start", word(&path))));
         return failed(srv, Problem::new(format!("the volume {path} for /srv is not active: {what}"), todo));
     }
     mount(host, settings, srv, progress)
@@ -111,8 +114,10 @@ fn absent(group: &Group, volume: &str) -> String {
     if group.uuid.is_some() {
         let path = format!("{}/{volume}", group.name);
         return format!(
-            "no volume {path}; to make it: lvcreate -n {volume} -L 20G {}; mkfs.ext4 /dev/{path}; srv start",
-            group.name
+            "no volume {path}; to make it: lvcreate -n {} -L 20G {}; mkfs.ext4 {}; srv start",
+            word(volume),
+            word(&group.name),
+            word(&format!("/dev/{path}"))
         );
     }
     format!("no volume group {} in use, so nothing is kept beyond this boot", group.name)
@@ -134,7 +139,7 @@ fn read_only(device: &str, fs: &str) -> Problem {
     let repair = if fs == "xfs" { "xfs_repair" } else { "e2fsck -f" };
     Problem::new(
         "/srv is mounted read-only: guests whose disks are files on it cannot write".to_owned(),
-        format!("dmesg says why; then: srv stop; {repair} {device}; srv start"),
+        format!("dmesg says why; then: srv stop; {repair} {}; srv start", word(device)),
     )
 }
 
@@ -204,14 +209,16 @@ fn nothing(path: &str, device: &Path) -> Problem {
                 "the superblock of the file system on {path} is destroyed, a copy of it is at block {block}; nothing was written"
             ),
             format!(
-                "look first: e2fsck -n -b {block} -B {size} {path}; to repair: e2fsck -b {block} -B {size} {path}; then: srv start"
+                "look first: e2fsck -n -b {block} -B {size} {0}; to repair: e2fsck -b {block} -B {size} {0}; then: srv start",
+                word(path)
             ),
         ),
         None => Problem::new(
             format!("no file system is recognised on {path}"),
             format!(
-                "if it is new: mkfs.ext4 {path}; srv start. If it held something, write nothing to it (e2fsck -n -b 32768 \
-                 {path} looks for a lost ext4)"
+                "if it is new: mkfs.ext4 {0}; srv start. If it held something, write nothing to it (e2fsck -n -b 32768 {0} \
+                 looks for a lost ext4)",
+                word(path)
             ),
         ),
     }
@@ -221,7 +228,7 @@ fn mount_ext(host: Host<'_>, settings: &schema::Storage, mut srv: Srv, device: &
     if disk::attribute(host, &disk::kernel_name(host, &srv.device), "ro") == "1" {
         srv.problems.push(Problem::new(
             format!("the device is read-only, and so is /srv: {}", srv.device),
-            format!("lvs shows whether the volume is (lvchange -pw {}), dmesg whether the disk is", srv.device),
+            format!("lvs shows whether the volume is (lvchange -pw {}), dmesg whether the disk is", word(&srv.device)),
         ));
         return mount_first(host, srv, device, &[(true, &[]), (true, &["noload"])]);
     }
@@ -282,24 +289,37 @@ fn refusal(srv: &Srv, words: &[String]) -> Option<Problem> {
     let repair = if srv.fs == "xfs" { "xfs_repair" } else { "e2fsck -f" };
     Some(Problem::new(
         format!("the kernel refuses it: {first}"),
-        format!("srv stop; {look} {0} shows the damage, {repair} {0} repairs it; srv start", srv.device),
+        format!("srv stop; {look} {0} shows the damage, {repair} {0} repairs it; srv start", word(&srv.device)),
     ))
 }
 
-/// Warns of a file system that is full.
+/// Looks again whether a mounted `/srv` has room: what was said of that before may be so no longer.
+pub fn look_at_room(host: Host<'_>, srv: &mut Srv) {
+    if matches!(srv.state, State::Mounted | State::ReadOnly) {
+        let of_room = |problem: &Problem| ROOM.iter().any(|words| problem.what.starts_with(words));
+        srv.problems.retain(|problem| !of_room(problem));
+        fullness(srv, &host.path(layout::SRV));
+    }
+}
+
+/// Warns of a file system that is full; the texts begin with one of [`ROOM`].
 fn fullness(srv: &mut Srv, target: &Path) {
     let Ok(facts) = statvfs(target) else { return };
     let percent = |free: u64, all: u64| 100_u64.saturating_sub(free.saturating_mul(100) / all.max(1));
     let (used, files) = (percent(facts.f_bavail, facts.f_blocks), percent(facts.f_favail, facts.f_files));
-    let grow =
-        format!("delete something, or make it larger while it is in use: lvextend --resizefs -L +10G {}", srv.device);
+    let grow = format!(
+        "see df -h /srv and delete something, or make it larger while it is in use: lvextend --resizefs -L +10G {}",
+        word(&srv.device)
+    );
     if facts.f_bavail == 0 && facts.f_blocks > 0 {
         srv.problems.push(Problem::new("/srv is full", grow));
     } else if used >= NEARLY_FULL && facts.f_blocks > 0 {
-        srv.problems.push(Problem::new(format!("/srv is {used} % full"), grow));
+        srv.problems.push(Problem::new(format!("/srv is nearly full: {used} % are used"), grow));
     } else if files >= NEARLY_FULL && facts.f_files > 0 {
-        srv.problems
-            .push(Problem::new(format!("/srv has {files} % of its files in use"), "delete files that are not needed"));
+        srv.problems.push(Problem::new(
+            format!("/srv has hardly any room for files: {files} % of them are in use"),
+            "see df -i /srv, and delete files that are not needed",
+        ));
     }
 }
 

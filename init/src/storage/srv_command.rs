@@ -3,7 +3,7 @@
 use super::srv::{Srv, State};
 use super::state::{StorageState, claim};
 use super::tools::{Call, SHORT};
-use super::{Host, holders, lvm, mounts, size, srv, swap};
+use super::{Host, full, holders, lvm, mounts, size, srv, swap};
 use crate::config::schema;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{Mode, OFlags, statvfs};
@@ -29,7 +29,8 @@ pub fn start(host: Host<'_>, settings: &schema::Storage, say: &dyn Fn(&str)) -> 
     say(&detail);
     let srv = srv::attempt(host, settings, &group, say);
     let (swaps, swap_problems) = swap::attempt(host, settings, &group)?;
-    let state = StorageState { group, srv, swaps, swap_problems };
+    // What is not kept is told anew by those who keep it.
+    let state = StorageState { group, srv, swaps, swap_problems, not_kept: Vec::new() };
     state.save(host)?;
     for problem in state.problems() {
         say(&format!("problem: {problem}"));
@@ -37,8 +38,10 @@ pub fn start(host: Host<'_>, settings: &schema::Storage, say: &dyn Fn(&str)) -> 
     match state.srv.state {
         State::Mounted => {
             say(&format!("{} ({}) is mounted on {}{}", state.srv.device, state.srv.fs, layout::SRV, noted(&state.srv)));
-            for folder in folders(host)? {
-                say(&format!("made {folder}"));
+            match folders(host) {
+                Ok(made) => made.iter().for_each(|folder| say(&format!("made {folder}"))),
+                // What is there is used all the same.
+                Err(error) => say(&format!("problem: {error:#}")),
             }
         }
         State::ReadOnly => {
@@ -75,7 +78,9 @@ pub fn folders(host: Host<'_>) -> Result<Vec<&'static str>> {
         if path.exists() {
             continue;
         }
-        fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
+        fs::create_dir(&path)
+            .map_err(|error| full::explained(&host.path(layout::SRV), error))
+            .with_context(|| format!("making {}", path.display()))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(mode))
             .with_context(|| format!("setting the mode of {}", path.display()))?;
         made.push(folder);
@@ -120,6 +125,7 @@ pub fn stop(host: Host<'_>, say: &dyn Fn(&str)) -> Result<()> {
     state.srv.state = State::Stopped;
     "unmounted by srv stop".clone_into(&mut state.srv.note);
     state.srv.problems.clear();
+    state.not_kept.clear();
     state.save(host)?;
     say(&format!("{} is unmounted from {}; srv start mounts it again", mounted.source, layout::SRV));
     Ok(())

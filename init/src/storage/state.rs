@@ -23,12 +23,15 @@ pub struct StorageState {
     pub swaps: Vec<Swap>,
     /// What is wrong with swap.
     pub swap_problems: Vec<Problem>,
+    /// What should be kept on `/srv` and is not, at the moment.
+    pub not_kept: Vec<Problem>,
 }
 
 impl StorageState {
     /// All problems, those of the group first.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
-        self.group.problems.iter().chain(&self.srv.problems).chain(&self.swap_problems)
+        let storage = self.group.problems.iter().chain(&self.srv.problems).chain(&self.swap_problems);
+        storage.chain(&self.not_kept)
     }
 
     /// Reads the state; without a file it is empty.

@@ -2,6 +2,7 @@
 
 use super::lvm::Group;
 use super::mounts::unescaped;
+use super::shell::word;
 use super::srv::probe;
 use super::tools::{Call, SHORT};
 use super::{Host, Problem};
@@ -99,8 +100,9 @@ pub fn attempt(host: Host<'_>, settings: &schema::Storage, group: &Group) -> any
                 problems.push(Problem::new(
                     format!("{device} is not used for swap: {error:#}"),
                     format!(
-                        "dmesg says more; mkswap -L {} {device} makes it anew (only if no guest uses it)",
-                        settings.swap
+                        "dmesg says more; mkswap -L {} {} makes it anew (only if no guest uses it)",
+                        word(&settings.swap),
+                        word(&device)
                     ),
                 ));
                 continue;
@@ -115,7 +117,7 @@ fn not_swap(device: &str, content: &str) -> Problem {
     if content.is_empty() {
         return Problem::new(
             format!("{device} holds no swap area"),
-            format!("if it is new: mkswap {device}; then: srv start"),
+            format!("if it is new: mkswap {}; then: srv start", word(device)),
         );
     }
     Problem::new(

@@ -1,5 +1,6 @@
 //! The programs of the root: each has a deadline, and what it wrote is kept for the error.
 
+use super::shell;
 use crate::config::origins::clean;
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -60,13 +61,15 @@ impl Call {
     /// The call as one would type it.
     #[must_use]
     pub fn line(&self) -> String {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.,:=+%@".contains(c);
-        let quoted = self
-            .words
-            .iter()
-            .map(|word| if !word.is_empty() && word.chars().all(plain) { word.clone() } else { format!("'{word}'") });
-        let line = quoted.collect::<Vec<_>>().join(" ");
-        if self.input.is_empty() { line } else { format!("echo '{}' | {line}", self.input.trim_end()) }
+        let line = shell::words(self.words.iter().map(String::as_str));
+        if self.input.is_empty() {
+            return line;
+        }
+        let input = self.input.trim_end();
+        // Always with quotes: so it is plain where the text ends.
+        let quoted = shell::word(input);
+        let quoted = if quoted == input { format!("'{input}'") } else { quoted };
+        format!("echo {quoted} | {line}")
     }
 }
 

@@ -4,14 +4,14 @@ use super::{News, Sender, login_text, storage_lane, systemctl};
 use crate::config::schema::Config;
 use crate::dhcp::lease::Lease;
 use crate::identity::access::{self, AccessState};
-use crate::identity::{self, Notice, Store};
+use crate::identity::{self, Item, Notice, Store};
 use crate::network::state::NetworkState;
-use crate::storage::Host;
-use crate::storage::srv::State;
-use crate::storage::state::StorageState;
+use crate::storage::srv::{self, State};
+use crate::storage::state::{self, StorageState};
+use crate::storage::{Host, Problem};
 use log::Level;
 use sino_boot::{console, layout};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::net::Ipv4Addr;
@@ -30,6 +30,13 @@ pub struct Keeping {
     time_servers: Vec<Ipv4Addr>,
     /// The end of this pipe that is kept stops the watch by going away.
     watch: Option<(std::io::PipeWriter, JoinHandle<()>)>,
+    /// What is not kept at the moment, and why.
+    not_kept: BTreeSet<String>,
+    /// The same of the leases.
+    leases_not_kept: Option<String>,
+    /// Whether [`Notice::TryAgain`] is on its way.
+    retry_comes: bool,
+    sender: Option<Sender>,
     shown: String,
 }
 
@@ -44,6 +51,10 @@ impl Keeping {
             leases: BTreeMap::new(),
             time_servers: Vec::new(),
             watch: None,
+            not_kept: BTreeSet::new(),
+            leases_not_kept: None,
+            retry_comes: false,
+            sender: None,
             shown: String::new(),
         }
     }
@@ -55,18 +66,20 @@ impl Keeping {
         self.access = found.access;
         let writable = found.storage.srv.state == State::Mounted;
         self.storage = Some(found.storage);
-        if writable && let Err(error) = self.start_watch(sender) {
+        self.sender = Some(sender.clone());
+        if writable && let Err(error) = self.start_watch(found.unsaved, sender) {
             log::warn!("changes of this host's identity are not kept: {error:#}");
         }
+        self.publish();
     }
 
-    fn start_watch(&mut self, sender: &Sender) -> anyhow::Result<()> {
+    fn start_watch(&mut self, unsaved: Vec<Item>, sender: &Sender) -> anyhow::Result<()> {
         let (stop, hold) = std::io::pipe()?;
         let (config, sender) = (self.config.clone(), sender.clone());
         let thread = std::thread::Builder::new().name("identity".into()).spawn(move || {
             let mut say = |notice| sender.send(News::Identity(notice));
-            let result =
-                identity::watch(Path::new("/"), &Store::on_host(), &config, std::os::fd::AsFd::as_fd(&stop), &mut say);
+            let stop = std::os::fd::AsFd::as_fd(&stop);
+            let result = identity::watch(Path::new("/"), &Store::on_host(), &config, &unsaved, stop, &mut say);
             if let Err(error) = result {
                 say(Notice::NotKept(format!("{error:#}")));
             }
@@ -82,6 +95,8 @@ impl Keeping {
             // It can only have ended by a panic, which has been logged.
             let _ = thread.join();
         }
+        self.not_kept.clear();
+        self.leases_not_kept = None;
     }
 
     /// The configuration was read anew.
@@ -97,7 +112,20 @@ impl Keeping {
                 let names: Vec<&str> = items.iter().map(|item| item.name()).collect();
                 log::info!("kept on {}: {}", layout::SRV_STATE, names.join(", "));
             }
-            Notice::NotKept(why) => console::say(&format!("warning: {why}"), Level::Warn),
+            Notice::NotKept(why) => {
+                console::say(&format!("warning: {why}"), Level::Warn);
+                self.not_kept.insert(why);
+                self.publish();
+            }
+            Notice::Resolved(why) => {
+                self.not_kept.remove(&why);
+                self.publish();
+            }
+            Notice::TryAgain => {
+                self.retry_comes = false;
+                self.write_leases();
+                self.publish();
+            }
             Notice::Access(access) => {
                 if access.changed {
                     systemctl(&["try-reload-or-restart", "ssh.service"]);
@@ -135,7 +163,7 @@ impl Keeping {
         self.write_leases();
     }
 
-    fn write_leases(&self) {
+    fn write_leases(&mut self) {
         if self.watch.is_none() || self.leases.is_empty() {
             return;
         }
@@ -146,8 +174,51 @@ impl Keeping {
                 all.insert(bridge.clone(), value);
             }
         }
-        if let Err(error) = store.keep_leases(&all) {
-            log::warn!("the lease is not kept for the next boot: {error:#}");
+        let trouble = store.keep_leases(&all).err().map(|error| format!("the lease is not kept yet: {error:#}"));
+        if trouble.is_some() {
+            self.try_again_later();
+        }
+        if trouble != self.leases_not_kept {
+            if let Some(why) = &trouble {
+                console::say(&format!("warning: {why}"), Level::Warn);
+            }
+            self.leases_not_kept = trouble;
+            self.publish();
+        }
+    }
+
+    /// Has `sino status` show what is not kept, and no longer what is.
+    fn publish(&mut self) {
+        let trouble =
+            |why: &String| Problem::new(why.clone(), "put that right; it is kept by itself within a minute then");
+        let not_kept: Vec<Problem> = self.not_kept.iter().chain(&self.leases_not_kept).map(trouble).collect();
+        if let Some(storage) = &mut self.storage {
+            storage.not_kept.clone_from(&not_kept);
+        }
+        let host = Host::this();
+        let written = state::claim(host).and_then(|_claim| {
+            let before = StorageState::load(host)?;
+            let mut storage = StorageState { not_kept, ..before.clone() };
+            srv::look_at_room(host, &mut storage.srv);
+            if storage == before { Ok(()) } else { storage.save(host) }
+        });
+        if let Err(error) = written {
+            // Another program is at work on the storage.
+            log::debug!("what is not kept is not shown yet: {error:#}");
+            self.try_again_later();
+        }
+    }
+
+    /// Has a notice come after a while; a full file system does not say when it no longer is.
+    fn try_again_later(&mut self) {
+        let Some(sender) = self.sender.clone().filter(|_| !self.retry_comes) else { return };
+        let timer = std::thread::Builder::new().name("retry".into()).spawn(move || {
+            std::thread::sleep(identity::RETRY);
+            sender.send(News::Identity(Notice::TryAgain));
+        });
+        match timer {
+            Ok(_) => self.retry_comes = true,
+            Err(error) => log::warn!("what is not kept is tried again at its next change only: {error}"),
         }
     }
 
@@ -211,5 +282,5 @@ pub fn as_it_is() -> storage_lane::Found {
     let loaded = storage_lane::load(is_mounted());
     let access = access::apply(Path::new("/"), &loaded.config.access);
     let leases = storage_lane::known_leases(&Store::on_host()).map(|(leases, _)| leases).unwrap_or_default();
-    storage_lane::Found { loaded, storage, access, leases }
+    storage_lane::Found { loaded, storage, access, leases, unsaved: Vec::new() }
 }

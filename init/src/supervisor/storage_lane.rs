@@ -1,6 +1,7 @@
 //! The storage lane: devices, the volume group, `/srv`, swap, and the identity that is kept there.
 
 use super::lane::{self, Lane};
+use super::own_network;
 use super::{News, Sender};
 use crate::config::{Layers, Loaded, Severity};
 use crate::dhcp::lease::Lease;
@@ -39,6 +40,8 @@ pub struct Found {
     pub access: AccessState,
     /// Leases that were kept.
     pub leases: BTreeMap<String, Lease>,
+    /// What should be kept and could not be.
+    pub unsaved: Vec<Item>,
 }
 
 /// Runs the lane, and tells the supervisor; then waits for a group that was not there, and does it again.
@@ -175,6 +178,7 @@ pub fn identity(storage: &StorageState) -> (Found, Vec<String>) {
     let access = access::apply(root, &loaded.config.access);
     problems.extend(access.problems.iter().cloned());
     let mut leases = BTreeMap::new();
+    let mut unsaved = Vec::new();
     if restored.store_was_there {
         match known_leases(&store) {
             Ok((known, said)) => {
@@ -185,13 +189,18 @@ pub fn identity(storage: &StorageState) -> (Found, Vec<String>) {
         }
         if storage.srv.state == State::Mounted {
             let saved = identity::save(root, &store, &loaded.config, &Item::ALL, Occasion::Start);
+            unsaved.extend(saved.failed.iter().map(|(item, _)| *item));
             problems.extend(saved.failed.into_iter().map(|(item, why)| format!("{item} is not kept: {why}")));
         }
     }
     if restored.needs_ssh_restart && Path::new(layout::HANDED_OVER).exists() {
         super::systemctl(&["try-restart", "ssh.service"]);
     }
-    (Found { loaded, storage: storage.clone(), access, leases }, problems)
+    if !loaded.config.network.managed {
+        let changed = restored.items.iter().any(|item| item.item == Item::NetworkFiles && item.changed);
+        problems.extend(own_network::begin(root, &loaded.config.network, changed));
+    }
+    (Found { loaded, storage: storage.clone(), access, leases, unsaved }, problems)
 }
 
 pub(super) fn known_leases(store: &Store) -> Result<(BTreeMap<String, Lease>, Vec<String>)> {
