@@ -13,7 +13,7 @@ use std::fmt;
 const MIB: u64 = 1024;
 /// KiB of a page.
 const PAGE: u64 = 4;
-/// KiB that libxl adds for a guest with a hardware container, and for a paravirtualised one (libxl_internal.h).
+/// KiB that libxl adds for a guest with a hardware container, and for a paravirtualised one (`libxl_internal.h`).
 const EXTRA_HVM: u64 = 2 * MIB;
 const EXTRA_PV: u64 = MIB;
 /// KiB of Xen's large pages; libxl rounds up to them.

@@ -71,7 +71,7 @@ fn settings(bytes: &[u8], notes: &mut Notes) -> Parsed {
     let text = String::from_utf8_lossy(bytes);
     if let Err(error) = str::from_utf8(bytes) {
         let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = before.split(|byte| *byte == b'\n').count();
         let column = String::from_utf8_lossy(before.rsplit(|byte| *byte == b'\n').next().unwrap_or_default());
         let text = "is not UTF-8; xl takes the bytes as they are, SINO cannot show or compare them; try: iconv -f latin1 -t utf8";
         notes.warning(line, column.chars().count() + 1, "", text);

@@ -5,14 +5,14 @@ use sino_init::guests::budget::{Candidate, Host, Verdict, XenMemory, plan};
 use sino_init::guests::xl_config::{Content, Reading, Value, read, read_settings};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let lines = data.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let lines = data.split(|byte| *byte == b'\n').count();
     let Reading { config, problems } = read(data, "/srv/autostart/g.cfg");
     for problem in &problems {
         assert!(!problem.to_string().chars().any(char::is_control), "for the console: {problem:?}");
         assert!(problem.line <= lines, "{problem:?} of {lines} lines");
     }
     // What is written of it is read as the same.
-    let text: String = config.raw.iter().map(|setting| format!("{setting}\n")).collect();
+    let text = config.raw.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     let (again, problems) = read_settings(text.as_bytes(), "again");
     assert!(problems.is_empty(), "{problems:?} in {text:?}");
     assert_eq!(again.len(), config.raw.len());

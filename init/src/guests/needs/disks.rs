@@ -165,15 +165,11 @@ impl<'a> Claims<'a> {
     /// Whether nobody has it whom the guest would harm, or who would harm the guest.
     fn free(&self, guest: &str, disk: &Disk, path: &str, backing: Backing, found: &mut Found) {
         let writes = disk.access != Access::Read;
-        if let Some((place, written)) = self.mounted.get(&backing) {
-            if writes || *written {
-                let what = format!("disk {path} is in use by this host itself ({place})");
-                return found.refuse(
-                    disk.line,
-                    &what,
-                    &format!("end that ({place}), or another disk in the guest's file"),
-                );
-            }
+        if let Some((place, written)) = self.mounted.get(&backing)
+            && (writes || *written)
+        {
+            let what = format!("disk {path} is in use by this host itself ({place})");
+            return found.refuse(disk.line, &what, &format!("end that ({place}), or another disk in the guest's file"));
         }
         let others = self.taken.get(&backing).into_iter().flatten();
         let Some(other) = others.filter(|other| other.name != guest).find(|other| writes || other.writable) else {

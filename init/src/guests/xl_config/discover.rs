@@ -95,7 +95,7 @@ impl Search<'_> {
             if name.starts_with('.') || name.ends_with('~') || name.contains(".dpkg-") {
                 return false;
             }
-            if cfg_only && !name.ends_with(".cfg") {
+            if cfg_only && path.extension().is_none_or(|ending| ending != "cfg") {
                 let text = "is left out, as its name does not end in .cfg";
                 self.found.problems.push(problem(Severity::Warning, path, text));
                 return false;

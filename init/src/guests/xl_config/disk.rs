@@ -160,10 +160,10 @@ impl Parts {
             "iscsi" | "nbd" | "enbd" | "drbd" => once("script", &mut self.script, &format!("block-{word}"))?,
             "tapdisk" | "tap" | "tap2" | "aio" | "ioemu" | "file" | "phy" => {}
             word => {
-                // libxlu takes it for an unknown prefix only when a path or nothing follows.
+                // A word and a colon, and behind them no letter or digit in lower case, is what libxlu takes for a prefix.
                 let name = word.starts_with(|first: char| first.is_ascii_lowercase())
                     && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-                let path = behind.starts_with(|next: char| !next.is_ascii_lowercase() && !next.is_ascii_digit());
+                let path = !behind.starts_with(|next: char| next.is_ascii_lowercase() || next.is_ascii_digit());
                 return if name && path { Err(format!("{word:?} is no prefix that is known")) } else { Ok(None) };
             }
         }
@@ -178,6 +178,7 @@ impl Parts {
             "access" => self.access(value),
             "script" => once("script", &mut self.script, value),
             "backend" => once("backend", &mut self.backend, value),
+            "backendtype" if self.backendtype.as_deref() == Some(value) => Ok(()),
             "backendtype" if ["phy", "tap", "qdisk", "standalone"].contains(&value) => {
                 once("backendtype", &mut self.backendtype, value)
             }
@@ -274,7 +275,11 @@ impl Parts {
             target,
             vdev,
             format: if empty { Format::Empty } else { self.format.unwrap_or(Format::Raw) },
-            access: if cdrom { Access::Read } else { self.access.unwrap_or_default() },
+            access: match self.access {
+                Some(Access::SharedWrite) => Access::SharedWrite,
+                _ if cdrom => Access::Read,
+                access => access.unwrap_or_default(),
+            },
             cdrom,
             backendtype: self.backendtype,
             backend: self.backend,
@@ -354,6 +359,9 @@ mod tests {
             ("/a,raw", "there is no vdev, the guest's name for the disk"),
             ("", "there is no vdev, the guest's name for the disk"),
             ("vdev=xvda", "there is no target, and it is no cdrom"),
+            ("/a,raw,xvda,backendtype=phy,backendtype=phy", "\"/a\" xvda Raw Write by phy"),
+            ("/a,raw,xvda,backendtype=phy,backendtype=tap", "there are two values of backendtype"),
+            ("vdev=xvda,foo:", "\"foo\" is no prefix that is known"),
             ("nfs:/a,xvda,w", "\"nfs\" is no prefix that is known"),
             ("vdev=xvda,vdev=xvdb,target=/a", "there are two values of vdev"),
             ("raw:qcow2:/a,xvda,w", "there are two formats"),

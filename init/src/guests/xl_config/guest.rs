@@ -183,12 +183,12 @@ fn kind(fields: &Fields<'_>, notes: &mut Notes) -> At<Kind> {
     };
     let kind = of("type", &[("hvm", Kind::Hvm), ("pv", Kind::Pv), ("pvh", Kind::Pvh)]);
     let builder = of("builder", &[("hvm", Kind::Hvm), ("generic", Kind::Pv)]);
-    if let (Some(kind), Some(builder)) = (&kind, &builder) {
-        if kind.value != builder.value {
-            let text =
-                format!("says {}, but type in line {} says {}; xl refuses that", builder.value, kind.line, kind.value);
-            notes.error(builder.line, 1, "builder", &text);
-        }
+    if let (Some(kind), Some(builder)) = (&kind, &builder)
+        && kind.value != builder.value
+    {
+        let text =
+            format!("says {}, but type in line {} says {}; xl refuses that", builder.value, kind.line, kind.value);
+        notes.error(builder.line, 1, "builder", &text);
     }
     if let (Some(pvh), None) = (fields.get("pvh"), &kind) {
         let text = "xl since 4.10 reads over this, and the guest is no PVH guest; try: type = \"pvh\"";
@@ -230,17 +230,17 @@ fn check(config: &GuestConfig, fields: &Fields<'_>, notes: &mut Notes) {
         let text = format!("is not given; xl makes it {} MiB", config.memory_mib());
         notes.warning(0, 0, "memory", &text);
     }
-    if let (Some(memory), Some(maxmem)) = (&config.memory, &config.maxmem) {
-        if maxmem.value < memory.value {
-            let text = format!("{} MiB are less than memory, {} MiB; xl fails over that", maxmem.value, memory.value);
-            notes.error(maxmem.line, 1, "maxmem", &text);
-        }
+    if let (Some(memory), Some(maxmem)) = (&config.memory, &config.maxmem)
+        && maxmem.value < memory.value
+    {
+        let text = format!("{} MiB are less than memory, {} MiB; xl fails over that", maxmem.value, memory.value);
+        notes.error(maxmem.line, 1, "maxmem", &text);
     }
-    if let (Some(cpus), Some(most)) = (&config.vcpus, &config.maxvcpus) {
-        if most.value < cpus.value {
-            let text = format!("{} are fewer than vcpus, {}; xl refuses that", most.value, cpus.value);
-            notes.error(most.line, 1, "maxvcpus", &text);
-        }
+    if let (Some(cpus), Some(most)) = (&config.vcpus, &config.maxvcpus)
+        && most.value < cpus.value
+    {
+        let text = format!("{} are fewer than vcpus, {}; xl refuses that", most.value, cpus.value);
+        notes.error(most.line, 1, "maxvcpus", &text);
     }
     if kind_is(config, Kind::Hvm) {
         return;

@@ -62,6 +62,12 @@ impl<'a> Lexer<'a> {
         loop {
             let place = self.here();
             let Some(byte) = self.byte(0) else { return (Word::End, place) };
+            let word_begins = matches!(byte, b'a'..=b'z' | b'0'..=b'9') || b",[]=;\n".contains(&byte);
+            if !word_begins && self.byte(1).is_none() {
+                // xl's lexer never comes to refuse a single wrong byte at the very end.
+                self.at += 1;
+                continue;
+            }
             let word = match byte {
                 b'a'..=b'z' => Word::Name(self.take(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_'))),
                 b'0'..=b'9' => Word::Text(self.take(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'x'))),
