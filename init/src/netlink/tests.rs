@@ -19,6 +19,79 @@ fn a_bond_and_a_vlan_are_asked_for_as_the_kernel_reads_them() {
     assert_eq!(bridge.kind.as_deref(), Some("bridge"));
 }
 
+/// A netlink attribute (`struct nlattr`): length, kind, payload, padding to four bytes.
+fn attribute(kind: u16, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = u16::try_from(payload.len() + 4).unwrap().to_ne_bytes().to_vec();
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(payload);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+/// `struct ifinfomsg` of `include/uapi/linux/rtnetlink.h`.
+fn ifinfo(index: u32, flags: u32, change: u32) -> Vec<u8> {
+    [0, index, flags, change].map(u32::to_ne_bytes).concat()
+}
+
+// Numbers of `include/uapi/linux/if_link.h` and `rtnetlink.h`, not of the crate that is checked by them.
+const IFF_UP: u32 = 1;
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_SETLINK: u16 = 19;
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_BOND_MODE: u16 = 1;
+const IFLA_BOND_MIIMON: u16 = 3;
+const IFLA_BOND_AD_LACP_RATE: u16 = 21;
+
+#[test]
+fn a_bond_of_each_mode_is_asked_for_byte_by_byte() {
+    // BOND_MODE_ACTIVEBACKUP, BOND_MODE_XOR and BOND_MODE_8023AD of `include/uapi/linux/if_bonding.h`. The kernel
+    // refuses an LACP rate for any mode but the last.
+    for (kind, mode, lacp) in
+        [(BondKind::ActiveBackup, 1, false), (BondKind::BalanceXor, 2, false), (BondKind::Lacp, 4, true)]
+    {
+        let mut data = attribute(IFLA_BOND_MODE, &[mode]);
+        data.extend(attribute(IFLA_BOND_MIIMON, &100_u32.to_ne_bytes()));
+        if lacp {
+            data.extend(attribute(IFLA_BOND_AD_LACP_RATE, &[0]));
+        }
+        let info = [attribute(IFLA_INFO_KIND, b"bond\0"), attribute(IFLA_INFO_DATA, &data)].concat();
+        let wanted = [
+            ifinfo(0, 0, 0),
+            attribute(IFLA_IFNAME, b"bond0\0"),
+            attribute(IFLA_ADDRESS, &[2, 0, 0, 0, 0, 7]),
+            attribute(IFLA_LINKINFO, &info),
+        ];
+        let message = request::create("bond0", &NewLink::Bond(kind), Some([2, 0, 0, 0, 0, 7]));
+        assert_eq!((message.message_type(), bytes(&message)), (RTM_NEWLINK, wanted.concat()), "{kind:?}");
+        assert_eq!(kind.number(), mode);
+    }
+}
+
+#[test]
+fn ports_mtu_state_and_removal_are_asked_for_byte_by_byte() {
+    let number = |number: u32| number.to_ne_bytes();
+    let cases = [
+        (request::set_up(3, false), RTM_SETLINK, ifinfo(3, 0, IFF_UP)),
+        (request::set_master(3, 7), RTM_SETLINK, [ifinfo(3, 0, 0), attribute(IFLA_MASTER, &number(7))].concat()),
+        (request::set_up(7, true), RTM_SETLINK, ifinfo(7, IFF_UP, IFF_UP)),
+        (request::set_mtu(7, 9000), RTM_SETLINK, [ifinfo(7, 0, 0), attribute(IFLA_MTU, &number(9000))].concat()),
+        (request::set_mac(7, [2; 6]), RTM_SETLINK, [ifinfo(7, 0, 0), attribute(IFLA_ADDRESS, &[2; 6])].concat()),
+        // A port is freed by the master 0.
+        (request::set_master(3, 0), RTM_SETLINK, [ifinfo(3, 0, 0), attribute(IFLA_MASTER, &number(0))].concat()),
+        (request::delete(7), RTM_DELLINK, ifinfo(7, 0, 0)),
+    ];
+    for (message, kind, wanted) in cases {
+        assert_eq!((message.message_type(), bytes(&message)), (kind, wanted), "{message:?}");
+    }
+}
+
 #[test]
 fn addresses_and_routes_come_back_as_they_were_asked_for() {
     let address = bytes(&request::new_address(3, "192.0.2.5".parse().unwrap(), 24, Some(60)));
