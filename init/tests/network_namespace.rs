@@ -3,10 +3,16 @@
 //! Needs root, `ip` (iproute2), `unshare` and `nsenter` (util-linux) and dnsmasq; what is missing fails with its remedy. Veth links
 //! stand for network cards; their other ends are in a second namespace, which is the switch.
 
+#[path = "network_namespace/engine_process.rs"]
+mod engine_process;
+#[path = "network_namespace/killed.rs"]
+mod killed;
 #[path = "network_namespace/leases.rs"]
 mod leases;
 #[path = "network_namespace/net.rs"]
 mod net;
+#[path = "network_namespace/played_server.rs"]
+mod played_server;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use net::{Net, equal, ip, setting};
@@ -23,6 +29,16 @@ const LIMIT: Duration = Duration::from_secs(10);
 type Outcome = Result<(), Failed>;
 
 fn main() -> ExitCode {
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((engine_process::WORD, rest)) = given.split_first().map(|(word, rest)| (word.as_str(), rest)) {
+        return match engine_process::run(rest) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let arguments = Arguments::from_args();
     if !arguments.list && !rustix::process::geteuid().is_root() {
         eprintln!("root is needed; run: make check (it uses sudo), or this command with sudo");
@@ -48,6 +64,16 @@ fn main() -> ExitCode {
         trial("a_kept_lease_is_asked_for_again", leases::kept_lease),
         trial("a_lease_is_not_another_cards", leases::lease_of_another_card),
         trial("a_lease_outlives_the_supervisor", leases::lease_taken_over),
+        trial("killed_while_it_looks_for_a_server", killed::selecting),
+        trial("killed_while_it_asks_for_an_offer", killed::requesting),
+        trial("killed_while_it_probes_the_address", killed::probing),
+        trial("killed_while_it_probes_an_address_that_is_taken_then", killed::probing_a_taken_address),
+        trial("killed_while_it_has_a_lease", killed::in_use),
+        trial("killed_while_it_renews", killed::renewing),
+        trial("killed_while_it_asks_every_server", killed::rebinding),
+        trial("killed_while_it_asks_for_the_last_address", killed::rebooting),
+        trial("killed_while_it_verifies_the_lease", killed::verifying),
+        trial("killed_and_away_until_the_lease_is_over", killed::expired),
     ];
     // One after the other on this thread: each trial leaves the namespace of the one before it.
     libtest_mimic::run(&Arguments { test_threads: Some(1), ..arguments }, trials).exit_code()

@@ -24,6 +24,9 @@ pub struct Settings {
     pub hostname: Option<String>,
     /// The last lease, as it was kept: its address is asked for again.
     pub previous: Option<Lease>,
+    /// `previous` was granted in this boot, but the process was killed before it knew whether the address is free; it
+    /// is probed once the server has confirmed it.
+    pub unproven: bool,
 }
 
 /// What happened, for whoever sets addresses and informs the administrator.
@@ -98,8 +101,8 @@ enum State {
     Selecting(Exchange),
     /// The server is asked for what it offered.
     Requesting { exchange: Exchange, offer: Lease },
-    /// INIT-REBOOT and REBOOTING: any server is asked to confirm an address, which is in use if there is a lease.
-    Rebooting { exchange: Exchange, address: Ipv4Addr, held: Option<Lease> },
+    /// INIT-REBOOT and REBOOTING: any server is asked to confirm an address.
+    Rebooting { exchange: Exchange, address: Ipv4Addr, known: Known },
     /// The address is granted; is it free?
     Probing { lease: Lease, probes: u32, next: Duration },
     /// All is well.
@@ -108,6 +111,17 @@ enum State {
     Renewing { exchange: Exchange, lease: Lease },
     /// T2 is past: every server is.
     Rebinding { exchange: Exchange, lease: Lease },
+}
+
+/// How an address that is asked about is known.
+#[derive(Clone, Debug)]
+enum Known {
+    /// From an earlier boot, when it was in use.
+    Kept,
+    /// It was granted in this boot, and nobody has looked yet whether it is free.
+    Unproven(Lease),
+    /// It is in use.
+    Held(Lease),
 }
 
 /// The client of one interface.
@@ -141,7 +155,9 @@ impl Client {
             client.wish = Some(previous.address);
             if previous.holds_at(now.wall) {
                 let exchange = client.exchange(now);
-                client.state = State::Rebooting { exchange, address: previous.address, held: None };
+                let address = previous.address;
+                let known = if settings.unproven { Known::Unproven(previous) } else { Known::Kept };
+                client.state = State::Rebooting { exchange, address, known };
             }
         }
         client
@@ -175,12 +191,22 @@ impl Client {
             State::Waiting { .. } => "waiting",
             State::Selecting(_) => "selecting",
             State::Requesting { .. } => "requesting",
-            State::Rebooting { held: None, .. } => "rebooting",
-            State::Rebooting { held: Some(_), .. } => "verifying",
+            State::Rebooting { known: Known::Held(_), .. } => "verifying",
+            State::Rebooting { .. } => "rebooting",
             State::Probing { .. } => "probing",
             State::Bound { .. } => "bound",
             State::Renewing { .. } => "renewing",
             State::Rebinding { .. } => "rebinding",
+        }
+    }
+
+    /// The lease that is granted, and whose address is not known to be free yet: what another process needs, should this
+    /// one be killed now, to go on without a DISCOVER.
+    #[must_use]
+    pub fn unproven(&self) -> Option<&Lease> {
+        match &self.state {
+            State::Probing { lease, .. } | State::Rebooting { known: Known::Unproven(lease), .. } => Some(lease),
+            _ => None,
         }
     }
 
@@ -248,8 +274,8 @@ impl Client {
         let again = |exchange: Exchange| Exchange { began: now.boot, next: now.boot, tries: 0, ..exchange };
         let state = std::mem::replace(&mut self.state, State::Waiting { until: now.boot });
         self.state = match (state, before) {
-            (State::Rebooting { exchange, address, held }, _) => {
-                State::Rebooting { exchange: again(exchange), address, held }
+            (State::Rebooting { exchange, address, known }, _) => {
+                State::Rebooting { exchange: again(exchange), address, known }
             }
             (State::Probing { lease, .. }, _) => State::Probing { lease, probes: 0, next: now.boot },
             // Another net may have another server: not for one that was told for the first time, though.
@@ -258,7 +284,7 @@ impl Client {
                 State::Selecting(again(exchange))
             }
             (State::Bound { lease } | State::Renewing { lease, .. } | State::Rebinding { lease, .. }, Some(_)) => {
-                State::Rebooting { exchange: self.exchange(now), address: lease.address, held: Some(lease) }
+                State::Rebooting { exchange: self.exchange(now), address: lease.address, known: Known::Held(lease) }
             }
             (
                 state
@@ -273,8 +299,12 @@ impl Client {
     fn held(&self) -> Option<&Lease> {
         match &self.state {
             State::Bound { lease } | State::Renewing { lease, .. } | State::Rebinding { lease, .. } => Some(lease),
-            State::Rebooting { held, .. } => held.as_ref(),
-            State::Waiting { .. } | State::Selecting(_) | State::Requesting { .. } | State::Probing { .. } => None,
+            State::Rebooting { known: Known::Held(lease), .. } => Some(lease),
+            State::Waiting { .. }
+            | State::Selecting(_)
+            | State::Requesting { .. }
+            | State::Rebooting { .. }
+            | State::Probing { .. } => None,
         }
     }
 

@@ -130,6 +130,12 @@ impl Endpoint {
         self.client.state()
     }
 
+    /// The lease that is granted and still probed; see [`Client::unproven`].
+    #[must_use]
+    pub fn unproven(&self) -> Option<&Lease> {
+        self.client.unproven()
+    }
+
     /// The packets that wait in a socket.
     fn read(&self, socket: impl Fn(&Self) -> Option<&OwnedFd>) -> Vec<Vec<u8>> {
         let mut packets = Vec::new();

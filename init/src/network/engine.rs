@@ -326,7 +326,7 @@ impl Engine {
         self.clients = before
             .bridges
             .iter()
-            .filter_map(|(name, bridge)| Some((name.clone(), Client::from_record(bridge.lease.clone()?))))
+            .filter_map(|(name, bridge)| Some((name.clone(), Client::from_record(bridge)?)))
             .collect();
         self.made = before.made.clone();
         self.state = before;

@@ -55,6 +55,9 @@ pub struct BridgeState {
     pub dhcp: Option<String>,
     /// The lease.
     pub lease: Option<Lease>,
+    /// A lease that was granted, and whose address is not in use yet because it is still probed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unproven: Option<Lease>,
 }
 
 /// What is known of a port.

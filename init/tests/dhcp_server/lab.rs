@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Whether what the tests call is there.
 pub(crate) fn tools() -> Result<(), String> {
     let needed = [("ip", "iproute2"), ("unshare", "util-linux"), ("nsenter", "util-linux"), ("setpriv", "util-linux")];
-    for (tool, package) in needed.into_iter().chain([("dnsmasq", "dnsmasq-base")]) {
+    for (tool, package) in needed.into_iter().chain([("dnsmasq", "dnsmasq-base"), ("kea-dhcp4", "kea-dhcp4-server")]) {
         let found = Command::new(tool).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status();
         if found.is_err() {
             return Err(format!("{tool} is missing; install it: apt-get install {package}"));
@@ -29,7 +29,7 @@ pub(crate) fn tools() -> Result<(), String> {
 
 /// What the client of the tests is told.
 pub(crate) fn settings(previous: Option<Lease>) -> Settings {
-    Settings { mac: MAC, hostname: Some("sino-test".into()), previous }
+    Settings { mac: MAC, hostname: Some("sino-test".into()), previous, unproven: false }
 }
 
 /// A process that ends with this one, or with its value.
@@ -87,13 +87,27 @@ impl Namespace {
         format!("--net=/proc/{}/ns/net", self.pid())
     }
 
+    /// Waits until the kernel passes packets on an interface; Kea looks only once.
+    fn wait_for_carrier(&self, interface: &str) -> Result<(), String> {
+        let limit = Instant::now() + PATIENCE;
+        let path = self.path();
+        while Instant::now() < limit {
+            let output = Command::new("nsenter").args([&path, "ip", "-o", "link", "show", interface]).output();
+            let output = output.map_err(|error| format!("nsenter: {error}"))?;
+            if String::from_utf8_lossy(&output.stdout).contains("state UP") {
+                return Ok(());
+            }
+        }
+        Err(format!("{interface} gets no carrier"))
+    }
+
     fn run(&self, arguments: &[&str]) -> Result<(), String> {
         let path = self.path();
         run(&[&["nsenter", &path], arguments].concat())
     }
 }
 
-/// What dnsmasq said.
+/// What the server said.
 #[derive(Default)]
 struct Log {
     lines: Mutex<Vec<String>>,
@@ -107,7 +121,7 @@ pub(crate) struct Lab {
     log: Arc<Log>,
     others: Vec<Namespace>,
     namespace: Namespace,
-    folder: TempDir,
+    pub(super) folder: TempDir,
     ahead: Duration,
     /// The client's interface.
     interface: &'static str,
@@ -136,6 +150,7 @@ impl Lab {
         run(&["ip", "link", "set", "c0", "up"])?;
         namespace.run(&["ip", "address", "add", "10.9.0.1/24", "dev", "s0"])?;
         namespace.run(&["ip", "link", "set", "s0", "up"])?;
+        namespace.wait_for_carrier("s0")?;
         let index = index("c0")?;
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         Ok(Self {
@@ -170,19 +185,15 @@ impl Lab {
         other.run(&["ip", "address", "add", address, "dev", "q0"])?;
         other.run(&["ip", "link", "set", "q0", "up"])?;
         self.others.push(other);
+        self.namespace.wait_for_carrier("s0")?;
         Ok(MAC)
     }
 
-    /// Starts dnsmasq, in the place of the one that runs; its leases stay. The log begins anew.
+    /// Starts dnsmasq, in the place of the server that runs; its leases stay. The log begins anew.
     pub(crate) fn serve(&mut self, arguments: &[&str]) -> Result<(), String> {
-        self.server = None;
-        self.log = Arc::default();
         let leases = format!("--dhcp-leasefile={}", self.folder.path().join("leases").display());
-        let path = self.namespace.path();
         // --no-ping: the server would look for a conflict itself, for 3 s.
         let fixed = [
-            "nsenter",
-            &path,
             "dnsmasq",
             "--no-daemon",
             "--conf-file=/dev/null",
@@ -195,11 +206,21 @@ impl Lab {
             "--no-ping",
             &leases,
         ];
-        let mut server = spawn(&[&fixed[..], arguments].concat(), |command| command.stderr(Stdio::piped()))?;
-        let stderr = server.0.stderr.take().ok_or("no output")?;
+        self.launch(&[&fixed[..], arguments].concat(), "sockets bound exclusively to interface s0")
+    }
+
+    /// Starts a server, in the place of the one that runs, and returns when its log has the text `ready`. Its log is
+    /// what it writes to its standard output and error.
+    pub(super) fn launch(&mut self, arguments: &[&str], ready: &str) -> Result<(), String> {
+        self.server = None;
+        self.log = Arc::default();
+        let (reader, writer) = std::io::pipe().map_err(|error| error.to_string())?;
+        let also = writer.try_clone().map_err(|error| error.to_string())?;
+        let path = self.namespace.path();
+        let server = spawn(&[&["nsenter", &path], arguments].concat(), |command| command.stdout(writer).stderr(also))?;
         let log = Arc::clone(&self.log);
         std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            for line in BufReader::new(reader).lines().map_while(Result::ok) {
                 if let Ok(mut lines) = log.lines.lock() {
                     lines.push(line);
                     log.more.notify_all();
@@ -207,7 +228,7 @@ impl Lab {
             }
         });
         self.server = Some(server);
-        self.wait_for_log("sockets bound exclusively to interface s0")
+        self.wait_for_log(ready)
     }
 
     pub(crate) fn stop_server(&mut self) -> Result<(), String> {

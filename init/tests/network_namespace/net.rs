@@ -12,6 +12,7 @@ use sino_init::network::engine::{Command as Order, Engine, EngineControl, Engine
 use sino_init::network::ports::CardRule;
 use sino_init::network::world::Places;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -60,19 +61,18 @@ impl Net {
     }
 
     pub(super) fn settings(&self, config: &str) -> EngineSettings {
-        let folder = self.folder.path();
-        EngineSettings {
-            network: toml::from_str(config).expect(config),
-            cards: CardRule::AnyEthernet,
-            places: Places {
-                class: format!("/proc/self/fd/{}/class/net", self.sysfs.as_raw_fd()).into(),
-                udev: folder.join("udev"),
-            },
-            udev_patience: Duration::ZERO,
-            state: folder.join("network.json"),
-            resolv_conf: folder.join("resolv.conf"),
-            ..EngineSettings::default()
-        }
+        let class = format!("/proc/self/fd/{}/class/net", self.sysfs.as_raw_fd());
+        settings(self.folder.path(), class.into(), config)
+    }
+
+    /// The folder of this namespace's links, for another process.
+    pub(super) fn class_of_others(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}/class/net", std::process::id(), self.sysfs.as_raw_fd()).into()
+    }
+
+    /// A process in the switch's namespace.
+    pub(super) fn switch_pid(&self) -> u32 {
+        self.switch.id()
     }
 
     pub(super) fn start(&mut self, config: &str) -> Outcome {
@@ -257,6 +257,19 @@ impl Net {
     pub(super) fn bridge_attribute(&self, bridge: &str, name: &str) -> Result<String, Failed> {
         let path = self.settings("").places.class.join(bridge).join("bridge").join(name);
         Ok(fs::read_to_string(path)?.trim().to_owned())
+    }
+}
+
+/// An engine's settings whose files are in `folder`, and whose links are in `class`.
+pub(super) fn settings(folder: &Path, class: PathBuf, config: &str) -> EngineSettings {
+    EngineSettings {
+        network: toml::from_str(config).expect(config),
+        cards: CardRule::AnyEthernet,
+        places: Places { class, udev: folder.join("udev") },
+        udev_patience: Duration::ZERO,
+        state: folder.join("network.json"),
+        resolv_conf: folder.join("resolv.conf"),
+        ..EngineSettings::default()
     }
 }
 

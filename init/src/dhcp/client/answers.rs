@@ -4,7 +4,7 @@ use super::super::lease;
 use super::super::message::{self, Reply};
 use super::super::names;
 use super::super::packet::{self, CLIENT_PORT};
-use super::{Action, Client, Exchange, Lease, Now, State};
+use super::{Action, Client, Exchange, Known, Lease, Now, State};
 use dhcproto::v4::{DhcpOption, MessageType, OptionCode};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -76,8 +76,7 @@ impl Client {
             }
             (State::Requesting { exchange, offer }, MessageType::Ack) => {
                 if let Some(lease) = self.judge(reply, &exchange, Some(offer.address), now, actions) {
-                    self.state = State::Probing { lease, probes: 0, next: now.boot };
-                    actions.extend(self.tick(now));
+                    self.probe(lease, now, actions);
                 }
             }
             (State::Requesting { offer, .. }, MessageType::Nak) if server(reply) == Some(offer.server) => {
@@ -92,12 +91,16 @@ impl Client {
                 );
                 self.state = State::Waiting { until: now.boot.saturating_add(pause) };
             }
-            (State::Rebooting { exchange, address, held }, MessageType::Ack) => {
+            (State::Rebooting { exchange, address, known }, MessageType::Ack) => {
                 if let Some(lease) = self.judge(reply, &exchange, Some(address), now, actions) {
-                    self.bind(lease, held.is_some(), actions);
+                    match known {
+                        Known::Kept => self.bind(lease, false, actions),
+                        Known::Unproven(_) => self.probe(lease, now, actions),
+                        Known::Held(_) => self.bind(lease, true, actions),
+                    }
                 }
             }
-            (State::Rebooting { address, held: None, .. }, MessageType::Nak) => {
+            (State::Rebooting { address, known: Known::Kept | Known::Unproven(_), .. }, MessageType::Nak) => {
                 self.say(actions, false, format!("{address} is not to be had here any more{}", words(reply)));
                 self.wish = None;
                 self.discover(now, actions);
@@ -110,7 +113,7 @@ impl Client {
             // Only its own server was asked, and no other has a say.
             (State::Renewing { lease, .. }, MessageType::Nak) if server(reply) != Some(lease.server) => {}
             (
-                State::Rebooting { held: Some(lease), .. }
+                State::Rebooting { known: Known::Held(lease), .. }
                 | State::Renewing { lease, .. }
                 | State::Rebinding { lease, .. },
                 MessageType::Nak,

@@ -146,6 +146,46 @@ fn the_last_lease_is_given_up_after_8_s_or_by_a_nak() {
 }
 
 #[test]
+fn a_grant_that_was_not_probed_is_confirmed_and_then_probed() {
+    let begun = || {
+        let mut play = Play::new(None);
+        assert_eq!(play.client.unproven(), None);
+        play.answer(MessageType::Offer, ADDRESS);
+        play.answer(MessageType::Ack, ADDRESS);
+        let granted = play.client.unproven().cloned().unwrap();
+        let settings = Settings { mac: MAC, hostname: None, previous: Some(granted.clone()), unproven: true };
+        let mut play = Play::with(Client::new(settings, 2, at(play.ms)));
+        assert_eq!((play.client.state(), play.seen()), ("rebooting", vec![(REQUEST, Some(ADDRESS), NONE)]));
+        assert_eq!(play.client.unproven(), Some(&granted));
+        play
+    };
+    let mut play = begun();
+    play.answer(MessageType::Ack, ADDRESS);
+    assert_eq!((play.client.state(), play.client.unproven().is_some()), ("probing", true));
+    play.after(600);
+    assert_eq!((play.lease().1, play.arp.len(), play.client.unproven()), (false, 4, None));
+
+    let mut play = begun();
+    play.answer(MessageType::Ack, ADDRESS);
+    let conflict = Arp { operation: 2, sender_mac: OTHER_MAC, sender: ADDRESS, target: NONE };
+    let actions = play.client.arp(&arp(conflict), at(play.ms));
+    play.take(actions);
+    assert_eq!((play.seen(), play.client.unproven()), (vec![(MessageType::Decline, Some(ADDRESS), NONE)], None));
+
+    let mut play = begun();
+    play.answer_with(MessageType::Nak, NONE, SERVER, 0, |_| {});
+    assert_eq!((play.seen(), play.client.unproven()), (vec![(DISCOVER, None, NONE)], None));
+}
+
+#[test]
+fn a_lease_that_is_past_t2_goes_to_every_server_at_once() {
+    let mut play = Play::bound(3600);
+    play.jump(3_200_000);
+    assert_eq!((play.client.state(), play.sent[0].1), ("rebinding", None));
+    assert_eq!(play.seen(), [(REQUEST, None, ADDRESS)]);
+}
+
+#[test]
 fn a_lease_that_is_over_is_only_a_wish() {
     let mut last = previous();
     last.obtained_at = WALL - 10_000;
@@ -338,7 +378,7 @@ fn without_a_carrier_nothing_is_sent_but_the_lease_ends() {
 #[test]
 fn a_process_that_was_killed_goes_on_in_silence() {
     let lease = previous();
-    let settings = Settings { mac: MAC, hostname: None, previous: None };
+    let settings = Settings { mac: MAC, hostname: None, previous: None, unproven: false };
     let mut play = Play::with(Client::resume(settings, lease.clone(), 5));
     let actions = play.client.link(true, at(play.ms));
     play.take(actions);

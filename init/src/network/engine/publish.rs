@@ -129,6 +129,7 @@ impl Engine {
             gateways: routes.iter().filter_map(|route| route.gateway).collect(),
             dhcp: wanted.dhcp.then(|| client.map_or("not begun", |client| client.state()).to_owned()),
             lease,
+            unproven: client.and_then(|client| client.unproven()).cloned(),
         }
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct Play {
 
 impl Play {
     pub(super) fn new(previous: Option<Lease>) -> Self {
-        let settings = Settings { mac: MAC, hostname: Some("host".into()), previous };
+        let settings = Settings { mac: MAC, hostname: Some("host".into()), previous, unproven: false };
         Self::with(Client::new(settings, 1, at(1_000_000)))
     }
 
