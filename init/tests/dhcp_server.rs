@@ -1,8 +1,11 @@
-//! The DHCP client against a real server (dnsmasq), each in a network namespace of its own with a veth pair between them.
+//! The DHCP client against real servers (dnsmasq and Kea), each in a network namespace of its own with a veth pair between
+//! them.
 //!
-//! Needs root, iproute2, util-linux and dnsmasq; what is missing fails with its remedy. Time that would be long (a lease)
-//! passes by a clock that runs ahead; dnsmasq does not notice.
+//! Needs root, iproute2, util-linux, dnsmasq and Kea; what is missing fails with its remedy. Time that would be long (a
+//! lease) passes by a clock that runs ahead; the servers do not notice.
 
+#[path = "dhcp_server/kea.rs"]
+mod kea;
 #[path = "dhcp_server/lab.rs"]
 mod lab;
 
@@ -37,6 +40,11 @@ fn main() -> ExitCode {
         trial("an_address_in_use_is_declined", conflict),
         trial("a_carrier_that_comes_back_has_the_lease_verified", carrier),
         trial("a_bridge_gets_a_lease_through_its_port", bridge),
+        trial("kea_gives_a_lease_with_its_times_and_routes", kea::lease),
+        trial("kea_gives_the_same_address_after_a_reboot_of_both", kea::reboot),
+        trial("kea_renews_a_lease_and_confirms_it_to_all", kea::lifetime),
+        trial("kea_refuses_an_address_that_is_no_longer_its_own", kea::nak),
+        trial("kea_gives_another_address_for_one_in_use", kea::conflict),
         trial("an_interface_that_is_not_there_is_named", nowhere),
         trial("an_interface_that_goes_away_is_told_of_once", gone),
     ];
