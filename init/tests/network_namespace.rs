@@ -64,6 +64,7 @@ fn main() -> ExitCode {
         trial("a_kept_lease_is_asked_for_again", leases::kept_lease),
         trial("a_lease_is_not_another_cards", leases::lease_of_another_card),
         trial("a_lease_outlives_the_supervisor", leases::lease_taken_over),
+        trial("another_host_that_claims_the_address_is_named_in_the_state", leases::claimed),
         trial("killed_while_it_looks_for_a_server", killed::selecting),
         trial("killed_while_it_asks_for_an_offer", killed::requesting),
         trial("killed_while_it_probes_the_address", killed::probing),

@@ -15,6 +15,9 @@ use std::time::Duration;
 
 /// How long after a renewal was asked for its answer is listened for; the sockets are closed again until the next.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
+/// How long after another host has claimed the address that is told as something that is wrong now.
+const CONFLICT_WAIT: Duration = Duration::from_secs(60);
+
 /// What the client is told at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -113,6 +116,25 @@ enum State {
     Rebinding { exchange: Exchange, lease: Lease },
 }
 
+/// What is to be heard of the ARP packets on the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArpWatch {
+    /// Everything: an address is probed.
+    Probe,
+    /// That another host sends from this address.
+    Claims(Ipv4Addr),
+}
+
+/// Another host that claims the address.
+#[derive(Clone, Debug)]
+struct Conflict {
+    /// When it did so last, and when it was answered last.
+    seen: Duration,
+    answered: Duration,
+    /// For people.
+    text: String,
+}
+
 /// How an address that is asked about is known.
 #[derive(Clone, Debug)]
 enum Known {
@@ -143,6 +165,7 @@ pub struct Client {
     said: String,
     /// Answers to the last question that were told to be of no use.
     complaints: u32,
+    conflict: Option<Conflict>,
 }
 
 impl Client {
@@ -181,6 +204,7 @@ impl Client {
             listening: false,
             said: String::new(),
             complaints: 0,
+            conflict: None,
         }
     }
 
@@ -220,10 +244,25 @@ impl Client {
         }
     }
 
-    /// Whether ARP packets are waited for.
+    /// MAC address of the interface.
     #[must_use]
-    pub fn wants_arp(&self) -> bool {
-        matches!(self.state, State::Probing { .. })
+    pub fn mac(&self) -> [u8; 6] {
+        self.mac
+    }
+
+    /// Which ARP packets are waited for; others do no harm.
+    #[must_use]
+    pub fn arp_watch(&self) -> Option<ArpWatch> {
+        match &self.state {
+            State::Probing { .. } => Some(ArpWatch::Probe),
+            _ => self.held().map(|lease| ArpWatch::Claims(lease.address)),
+        }
+    }
+
+    /// Another host claims the address that is in use, or did so less than a minute ago: a sentence for people.
+    #[must_use]
+    pub fn conflict(&self) -> Option<&str> {
+        self.conflict.as_ref().map(|conflict| conflict.text.as_str())
     }
 
     /// When [`Client::tick`] must be called at the latest, in `CLOCK_BOOTTIME`.
@@ -248,12 +287,14 @@ impl Client {
             }
             State::Rebinding { exchange, .. } => [answer(exchange), Some(exchange.next)].into_iter().flatten().min(),
         };
-        [due, end].into_iter().flatten().min()
+        let conflict = self.conflict.as_ref().map(|conflict| conflict.seen.saturating_add(CONFLICT_WAIT));
+        [due, end, conflict].into_iter().flatten().min()
     }
 
     /// Does what is due.
     pub fn tick(&mut self, now: Now) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.conflict.take_if(|conflict| conflict.seen.saturating_add(CONFLICT_WAIT) <= now.boot);
         // A clock that jumped may have passed several deadlines at once: T1, T2 and the end of the lease, say.
         for _ in 0..8 {
             if self.deadline().is_none_or(|deadline| deadline > now.boot) {

@@ -11,6 +11,8 @@ use tempfile::TempDir;
 
 /// The server's address.
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
+/// MAC address of [`Lab::squatter`].
+pub(crate) const SQUATTER: &str = "02:00:00:00:00:99";
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
 /// What happens at once takes no longer than this on a machine that has much to do.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -167,7 +169,6 @@ impl Lab {
 
     /// A host on the server's side of the link that has an address already; returns its MAC address.
     pub(crate) fn squatter(&mut self, address: &str) -> Result<&'static str, String> {
-        const MAC: &str = "02:00:00:00:00:99";
         let other = Namespace::new()?;
         let pid = other.pid();
         // The server's end becomes a port beside the squatter's; the bridge takes its name.
@@ -175,7 +176,8 @@ impl Lab {
         self.namespace.run(&["ip", "link", "set", "s0", "name", "port0"])?;
         self.namespace.run(&["ip", "address", "flush", "dev", "port0"])?;
         self.namespace.run(&["ip", "link", "add", "s0", "type", "bridge", "forward_delay", "0"])?;
-        let veth = ["ip", "link", "add", "port1", "type", "veth", "peer", "name", "q0", "address", MAC, "netns", &pid];
+        let veth =
+            ["ip", "link", "add", "port1", "type", "veth", "peer", "name", "q0", "address", SQUATTER, "netns", &pid];
         self.namespace.run(&veth)?;
         for port in ["port0", "port1"] {
             self.namespace.run(&["ip", "link", "set", port, "master", "s0", "up"])?;
@@ -186,7 +188,53 @@ impl Lab {
         other.run(&["ip", "link", "set", "q0", "up"])?;
         self.others.push(other);
         self.namespace.wait_for_carrier("s0")?;
-        Ok(MAC)
+        Ok(SQUATTER)
+    }
+
+    /// The squatter takes this address, and tells everybody; the server believes it.
+    pub(crate) fn claim(&self, address: Ipv4Addr) -> Result<(), String> {
+        let squatter = self.others.first().ok_or("no squatter")?;
+        let address = address.to_string();
+        self.namespace.run(&[
+            "ip",
+            "neighbour",
+            "replace",
+            &address,
+            "lladdr",
+            SQUATTER,
+            "dev",
+            "s0",
+            "nud",
+            "stale",
+        ])?;
+        squatter.run(&["ip", "address", "add", &format!("{address}/24"), "dev", "q0"])?;
+        // The kernel announces its addresses when the MAC address is set, even to what it was.
+        squatter.run(&["sh", "-c", "echo 1 > /proc/sys/net/ipv4/conf/q0/arp_notify"])?;
+        squatter.run(&["ip", "link", "set", "q0", "address", SQUATTER])
+    }
+
+    /// Waits until the server has `address` at this MAC address.
+    pub(crate) fn wait_for_neighbour(&self, address: Ipv4Addr, mac: &str) -> Result<(), String> {
+        let limit = Instant::now() + PATIENCE;
+        let (path, address) = (self.namespace.path(), address.to_string());
+        let mut seen = String::new();
+        while Instant::now() < limit {
+            let output = Command::new("nsenter").args([&path, "ip", "neighbour", "show", &address]).output();
+            seen = String::from_utf8_lossy(&output.map_err(|error| error.to_string())?.stdout).into_owned();
+            if seen.contains(mac) {
+                return Ok(());
+            }
+        }
+        Err(format!("{address} is not at {mac}: {seen}"))
+    }
+
+    /// The server asks for the client's and for other addresses, and the client's side answers.
+    pub(crate) fn talk(&self) -> Result<(), String> {
+        for last in [77, 78] {
+            let say = format!("echo > /dev/udp/10.9.0.{last}/9");
+            self.namespace.run(&["bash", "-c", &say])?;
+        }
+        self.wait_for_neighbour(Ipv4Addr::new(10, 9, 0, 77), "02:00:00:00:00:07")
     }
 
     /// Starts dnsmasq, in the place of the server that runs; its leases stay. The log begins anew.

@@ -181,6 +181,7 @@ impl Client {
     pub(super) fn lose(&mut self, why: String, now: Now, actions: &mut Vec<Action>) {
         actions.push(Action::Tell(Event::Lost { why }));
         self.said.clear();
+        self.conflict = None;
         self.discover(now, actions);
     }
 
@@ -189,7 +190,8 @@ impl Client {
         self.refusals = 0;
         self.wish = None;
         self.listening = false;
-        self.said.clear();
+        // What is still wrong was said already.
+        self.said = self.conflict.as_ref().map(|conflict| conflict.text.clone()).unwrap_or_default();
         actions.push(Action::Tell(Event::Bound { lease: lease.clone(), renewed }));
         self.state = State::Bound { lease };
     }

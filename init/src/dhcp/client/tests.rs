@@ -47,7 +47,7 @@ fn the_first_usable_offer_is_asked_for_probed_and_used_within_0_6_s() {
     assert_eq!(play.seen(), [(REQUEST, Some(ADDRESS), NONE)]);
     play.after(20);
     play.answer(MessageType::Ack, ADDRESS);
-    assert!(play.client.wants_arp() && !play.client.wants_dhcp());
+    assert!(play.client.arp_watch() == Some(ArpWatch::Probe) && !play.client.wants_dhcp());
     let granted = play.ms;
     play.after(599);
     assert!(play.arp.iter().all(|probe| probe.sender == NONE && probe.target == ADDRESS && probe.sender_mac == MAC));
@@ -58,7 +58,7 @@ fn the_first_usable_offer_is_asked_for_probed_and_used_within_0_6_s() {
     let (lease, renewed) = play.lease();
     assert_eq!((lease.address, lease.lease_s, renewed), (ADDRESS, 3600, false));
     assert_eq!((lease.began, lease.obtained_at), (1000, WALL + 1000));
-    assert_eq!((play.client.state(), play.client.wants_arp()), ("bound", false));
+    assert_eq!((play.client.state(), play.client.arp_watch()), ("bound", Some(ArpWatch::Claims(ADDRESS))));
     assert_eq!(play.client.deadline(), Some(Duration::from_secs(2800)));
 }
 
@@ -310,6 +310,46 @@ fn a_conflict_is_declined_and_waited_out() {
         play.after(1);
         assert_eq!(play.seen(), [(DISCOVER, None, NONE)]);
     }
+}
+
+#[test]
+fn an_address_in_use_is_defended_and_kept() {
+    let mut play = Play::bound(3600);
+    let claim = |play: &mut Play, mac| {
+        let claim = arp(Arp { operation: 1, sender_mac: mac, sender: ADDRESS, target: ADDRESS });
+        let actions = play.client.arp(&claim, at(play.ms));
+        play.take(actions);
+        std::mem::take(&mut play.arp)
+    };
+    // Its own announcement, a question for it, and a probe are no claims.
+    assert_eq!(claim(&mut play, MAC), []);
+    for harmless in [
+        arp_probe(OTHER_MAC, ADDRESS),
+        arp(Arp { operation: 1, sender_mac: OTHER_MAC, sender: OTHER, target: ADDRESS }),
+    ] {
+        assert_eq!(play.client.arp(&harmless, at(play.ms)), []);
+    }
+    assert_eq!(play.client.conflict(), None);
+    let own = Arp { operation: 1, sender_mac: MAC, sender: ADDRESS, target: ADDRESS };
+    assert_eq!(claim(&mut play, OTHER_MAC), [own]);
+    assert!(play.warned("192.0.2.7 is also claimed by 02:00:00:00:00:09; it is kept"));
+    // However often it is claimed, it is announced once in ten seconds, and said once.
+    for _ in 0..99 {
+        play.after(100);
+        assert_eq!(claim(&mut play, OTHER_MAC), []);
+    }
+    play.after(100);
+    assert_eq!(claim(&mut play, OTHER_MAC), [own]);
+    assert_eq!((play.events.len(), play.client.state(), play.sent.len()), (1, "bound", 0));
+    // It is told as wrong as long as it lasts.
+    play.after(59_999);
+    assert!(play.client.conflict().is_some_and(|text| text.contains("02:00:00:00:00:09")));
+    play.after(1);
+    assert_eq!(play.client.conflict(), None);
+    assert_eq!(claim(&mut play, OTHER_MAC), [own]);
+    play.after(3_600_000);
+    assert!(play.lost().contains("is over"));
+    assert_eq!((play.client.conflict(), play.client.arp_watch()), (None, None));
 }
 
 fn arp(arp: Arp) -> Vec<u8> {

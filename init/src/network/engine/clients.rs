@@ -65,6 +65,10 @@ impl Client {
         }
     }
 
+    pub(super) fn conflict(&self) -> Option<&str> {
+        self.running.as_ref().and_then(|running| running.endpoint.conflict())
+    }
+
     pub(super) fn unproven(&self) -> Option<&Lease> {
         self.running.as_ref().map_or(self.unproven.as_ref(), |running| running.endpoint.unproven())
     }
@@ -183,10 +187,10 @@ impl Engine {
         for (name, client) in &mut self.clients {
             look |= client.running.is_none();
             if let Some(running) = &mut client.running {
-                let before = running.endpoint.state();
+                let before = (running.endpoint.state(), running.endpoint.conflict().is_some());
                 events.extend(running.endpoint.turn(now).into_iter().map(|event| (name.clone(), event)));
                 // The state is told to people, and to the engine that follows should this one be killed.
-                look |= running.endpoint.state() != before;
+                look |= before != (running.endpoint.state(), running.endpoint.conflict().is_some());
             }
         }
         for (name, event) in events {

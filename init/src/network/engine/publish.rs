@@ -27,7 +27,9 @@ impl Engine {
         let leases = self.leases();
         let (dns, search) = resolv::sources(&self.plan, &leases);
         let made = self.made.clone();
-        let warnings = self.troubles.union(&self.missing).cloned().collect();
+        let conflicts =
+            self.clients.iter().filter_map(|(name, client)| Some(format!("{name}: {}", client.conflict()?)));
+        let warnings = self.troubles.union(&self.missing).cloned().chain(conflicts).collect();
         self.write_state(NetworkState { format: FORMAT, managed: true, bridges, dns, search, warnings, made });
         if self.addresses_begun {
             self.write_resolv_conf();
