@@ -317,7 +317,8 @@ fn announcements(net: &mut Net) -> Outcome {
 fn announced(net: &mut Net) -> Outcome {
     net.card("eth0", true)?;
     net.at_switch(&["ip", "address", "add", "2001:db8:5::1/64", "dev", "p-eth0", "nodad"])?;
-    net.serve("eth0", 600, &["--enable-ra", "--dhcp-range=2001:db8:5::,ra-only"])?;
+    let servers = "--dhcp-option=option6:dns-server,[2001:db8:5::53]";
+    net.serve("eth0", 600, &["--enable-ra", "--dhcp-range=2001:db8:5::,ra-only", servers])?;
     net.start("[bridge.xenbr0]\naddresses = [\"slaac\"]\n")?;
     net.until("the address", |report| match report {
         Report::Changed(state) => {
@@ -331,9 +332,23 @@ fn announced(net: &mut Net) -> Outcome {
     };
     net.synchronise()?;
     equal("default routes", &default(net)?, &1)?;
+    let named = |report: &Report| matches!(report, Report::Changed(state) if state.dns == ["2001:db8:5::53".parse::<std::net::IpAddr>().unwrap()]);
+    net.until("the name server", named)?;
+    net.synchronise()?;
+    let resolv_conf = net.folder.path().join("resolv.conf");
+    let servers = || -> Result<usize, Failed> {
+        Ok(fs::read_to_string(&resolv_conf)?.matches("nameserver 2001:db8:5::53").count())
+    };
+    equal("resolv.conf", &servers()?, &1)?;
+    // The next supervisor does not wait for the next announcement.
+    net.stop()?;
+    net.stop_server();
+    net.start("[bridge.xenbr0]\naddresses = [\"slaac\"]\n")?;
+    equal("resolv.conf", &servers()?, &1)?;
     net.reconfigure("[bridge.xenbr0]\naddresses = [\"192.0.2.5/24\"]\n")?;
     equal("addresses", &net.addresses("xenbr0")?, &vec!["192.0.2.5/24".to_owned()])?;
-    equal("default routes", &default(net)?, &0)
+    equal("default routes", &default(net)?, &0)?;
+    equal("resolv.conf", &servers()?, &0)
 }
 
 fn guests(net: &mut Net) -> Outcome {

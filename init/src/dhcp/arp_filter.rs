@@ -20,14 +20,14 @@ fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
 
 /// Whatever is sent from `address`, but not by `mac`.
 fn program(address: Ipv4Addr, mac: [u8; 6]) -> [libc::sock_filter; 8] {
-    let [a, b, c, d, e, f] = mac;
+    let [first, second, third, fourth, rest @ ..] = mac;
     [
         instruction(LOAD_WORD, 0, 0, 14),
         instruction(JUMP_IF_EQUAL, 0, 4, address.to_bits()),
         instruction(LOAD_WORD, 0, 0, 8),
-        instruction(JUMP_IF_EQUAL, 0, 3, u32::from_be_bytes([a, b, c, d])),
+        instruction(JUMP_IF_EQUAL, 0, 3, u32::from_be_bytes([first, second, third, fourth])),
         instruction(LOAD_HALF, 0, 0, 12),
-        instruction(JUMP_IF_EQUAL, 0, 1, u32::from_be_bytes([0, 0, e, f])),
+        instruction(JUMP_IF_EQUAL, 0, 1, u16::from_be_bytes(rest).into()),
         instruction(RETURN, 0, 0, 0),
         instruction(RETURN, 0, 0, u32::MAX),
     ]

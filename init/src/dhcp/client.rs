@@ -339,8 +339,10 @@ impl Client {
     /// The lease whose address is in use.
     fn held(&self) -> Option<&Lease> {
         match &self.state {
-            State::Bound { lease } | State::Renewing { lease, .. } | State::Rebinding { lease, .. } => Some(lease),
-            State::Rebooting { known: Known::Held(lease), .. } => Some(lease),
+            State::Bound { lease }
+            | State::Renewing { lease, .. }
+            | State::Rebinding { lease, .. }
+            | State::Rebooting { known: Known::Held(lease), .. } => Some(lease),
             State::Waiting { .. }
             | State::Selecting(_)
             | State::Requesting { .. }

@@ -109,6 +109,36 @@ fn addresses_and_routes_come_back_as_they_were_asked_for() {
 }
 
 #[test]
+fn announced_name_servers_are_read() {
+    let servers = ["2001:db8::53", "fe80::1"].map(|server| server.parse::<std::net::Ipv6Addr>().unwrap());
+    let mut option = vec![25, 5, 0, 0];
+    option.extend(600_u32.to_be_bytes());
+    option.extend(servers.iter().flat_map(std::net::Ipv6Addr::octets));
+    // Family, length of the option, link, kind of the ICMP message; then an attribute with the router's address.
+    let message = |option: &[u8]| {
+        let mut bytes = vec![10, 0];
+        bytes.extend(u16::try_from(option.len()).unwrap().to_ne_bytes());
+        bytes.extend(7_u32.to_ne_bytes());
+        bytes.extend([134, 0, 0, 0, 0, 0, 0, 0]);
+        bytes.extend(option);
+        bytes.extend(attribute(1, &servers[1].octets()));
+        bytes
+    };
+    let seen = read::announcement(&message(&option)).unwrap();
+    assert_eq!(seen, Announcement { index: 7, servers: servers.to_vec(), lifetime_s: Some(600) });
+    option[4..8].fill(0xff);
+    assert_eq!(read::announcement(&message(&option)).unwrap().lifetime_s, None);
+    // Another option, a length that lies, and too short ones.
+    option[0] = 31;
+    assert_eq!(read::announcement(&message(&option)), None);
+    (option[0], option[1]) = (25, 9);
+    assert_eq!(read::announcement(&message(&option)), None);
+    for length in 0..24 {
+        assert_eq!(read::announcement(&message(&option[..length])), None);
+    }
+}
+
+#[test]
 fn a_refusal_carries_the_kernels_words() {
     let mut payload = (-17_i32).to_ne_bytes().to_vec();
     payload.extend(16_u32.to_ne_bytes());
@@ -139,7 +169,7 @@ fn a_list_that_changed_while_it_was_told_is_noticed() {
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = (read::link(&bytes), read::address(&bytes), read::route(&bytes));
+        let _ = (read::link(&bytes), read::address(&bytes), read::route(&bytes), read::announcement(&bytes));
         let _ = answers(&bytes, 0).len();
         let _ = outcome(ERROR, &bytes);
     }
