@@ -6,6 +6,8 @@ use super::{Outcome, acquire, address, ensure, same};
 use sino_init::dhcp::{Event, LeaseRoute};
 use std::time::Duration;
 
+/// The server, where Debian has it.
+pub(super) const PROGRAM: &str = "/usr/sbin/kea-dhcp4";
 /// Lines of its log, at a level that has every message.
 const DISCOVER: &str = "DHCPDISCOVER (type 1) received";
 const REQUEST: &str = "DHCPREQUEST (type 3) received";
@@ -16,6 +18,8 @@ const ROUTES: &str = "000a0900fe0cac100a0900fd";
 
 /// Starts Kea, in the place of the server that runs; its leases stay.
 fn serve(lab: &mut Lab, pool: &str) -> Outcome {
+    // Its program cannot be replaced while it runs.
+    lab.stop_server().ok();
     let folder = lab.folder.path().to_owned();
     let file = |name: &str| folder.join(name).display().to_string();
     let config = serde_json::json!({ "Dhcp4": {
@@ -48,8 +52,10 @@ fn serve(lab: &mut Lab, pool: &str) -> Outcome {
     // Where it may write. The second: newer releases keep leases only below their own folder.
     let pid_files = format!("KEA_PIDFILE_DIR={}", folder.display());
     let leases = format!("KEA_DHCP_DATA_DIR={}", folder.display());
-    let config = file("kea.json");
-    let command = ["env", &pid_files, &leases, "KEA_LOCKFILE_DIR=none", "kea-dhcp4", "-c", &config];
+    let (config, program) = (file("kea.json"), file("kea-dhcp4"));
+    // Debian's AppArmor profile is for the program at its own place, and allows it no file in a trial's folder.
+    std::fs::copy(PROGRAM, &program).map_err(|error| format!("copying {PROGRAM}: {error}"))?;
+    let command = ["env", &pid_files, &leases, "KEA_LOCKFILE_DIR=none", &program, "-c", &config];
     lab.launch(&command, "DHCP4_STARTED")
 }
 

@@ -20,7 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Whether what the tests call is there.
 pub(crate) fn tools() -> Result<(), String> {
     let needed = [("ip", "iproute2"), ("unshare", "util-linux"), ("nsenter", "util-linux"), ("setpriv", "util-linux")];
-    for (tool, package) in needed.into_iter().chain([("dnsmasq", "dnsmasq-base"), ("kea-dhcp4", "kea-dhcp4-server")]) {
+    for (tool, package) in
+        needed.into_iter().chain([("dnsmasq", "dnsmasq-base"), (super::kea::PROGRAM, "kea-dhcp4-server")])
+    {
         let found = Command::new(tool).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status();
         if found.is_err() {
             return Err(format!("{tool} is missing; install it: apt-get install {package}"));
