@@ -29,6 +29,10 @@ pub(super) struct Net {
 
 impl Drop for Net {
     fn drop(&mut self) {
+        // Before its folder goes: a file that it writes then would keep the folder.
+        if self.engine.is_some() {
+            let _ = self.stop();
+        }
         self.stop_server();
         let _ = self.switch.kill();
         let _ = self.switch.wait();
