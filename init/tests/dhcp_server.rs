@@ -110,7 +110,7 @@ fn options() -> Outcome {
     ensure(lease.renew_s < lease.rebind_s && lease.rebind_s < 3600, || "T1 and T2 are not in order".to_owned())?;
     // A host with a lease is not woken by its traffic: only another's claim of its address can be heard.
     lab.talk()?;
-    same(&(endpoint.fds().len(), lab.readable(&endpoint)?, endpoint.state()), &(1, false, "bound"))?;
+    same(&(endpoint.fds().len(), Lab::readable(&endpoint)?, endpoint.state()), &(1, false, "bound"))?;
     same(&lab.turn(&mut endpoint), &vec![])?;
     lab.wait_for_log("client provides name: sino-test")?;
     Ok(())
@@ -333,5 +333,5 @@ fn gone() -> Outcome {
     }
     let errors = said.iter().filter(|event| format!("{event:?}").contains("sending a DHCP message on c0")).count();
     same(&(errors, said.len()), &(1, 2))?;
-    ensure(!lab.readable(&endpoint)?, || "its socket wakes whoever polls it, for ever".to_owned())
+    ensure(!Lab::readable(&endpoint)?, || "its socket wakes whoever polls it, for ever".to_owned())
 }

@@ -380,14 +380,15 @@ fn many_guests(net: &mut Net) -> Outcome {
     settle(net)?;
     let file = net.folder.path().join("network.json");
     let (before, mac) = (fs::read_to_string(&file)?, net.link("xenbr0")?.mac);
-    let mut batch = String::new();
-    for number in 1..=100 {
-        batch += &format!("link add vif{number}.0 type veth peer name g{number}\n");
-        batch += &format!("link set vif{number}.0 address 00:00:00:00:00:01 master xenbr0 up\nlink set g{number} up\n");
-    }
-    for number in 1..=50 {
-        batch += &format!("link delete vif{number}.0\n");
-    }
+    let comes = (1..=100).flat_map(|number| {
+        [
+            format!("link add vif{number}.0 type veth peer name g{number}"),
+            format!("link set vif{number}.0 address 00:00:00:00:00:01 master xenbr0 up"),
+            format!("link set g{number} up"),
+        ]
+    });
+    let goes = (1..=50).map(|number| format!("link delete vif{number}.0"));
+    let batch = comes.chain(goes).collect::<Vec<_>>().join("\n") + "\n";
     let path = net.folder.path().join("batch");
     fs::write(&path, batch)?;
     net.reports.clear();

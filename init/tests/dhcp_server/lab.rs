@@ -345,7 +345,7 @@ impl Lab {
     }
 
     /// Whether a poll would return at once.
-    pub(crate) fn readable(&self, endpoint: &Endpoint) -> Result<bool, String> {
+    pub(crate) fn readable(endpoint: &Endpoint) -> Result<bool, String> {
         let fds = endpoint.fds();
         let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         let wait = Timespec { tv_sec: 0, tv_nsec: 0 };

@@ -51,7 +51,7 @@ impl Removals {
             if left.is_zero() {
                 return Err("the kernel removes no address".into());
             }
-            let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+            let left = Timespec::try_from(left)?;
             poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&left))?;
         }
         Ok(())

@@ -130,7 +130,7 @@ impl Net {
                 return Err(format!("no report of {what}: {:#?}", self.reports).into());
             }
             let ready = self.engine.as_ref().ok_or("no engine")?.ready();
-            let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+            let left = Timespec::try_from(left)?;
             poll(&mut [PollFd::from_borrowed_fd(ready, PollFlags::IN)], Some(&left))?;
         }
     }
