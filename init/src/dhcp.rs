@@ -7,8 +7,10 @@
 //! takes it all back on [`Event::Lost`].
 //!
 //! An address that is new is probed by ARP before it is used, in 0.6 s instead of the 4 to 7 s of RFC 5227. One that the
-//! server confirms (at a reboot, a renewal, a carrier that came back) is not probed again: it was when it was new.
+//! server confirms (at a reboot, a renewal, a carrier that came back) is not probed again: it was when it was new. While it
+//! is in use, it is defended against a host that claims it, and never given up for that (RFC 5227, 2.4 c).
 
+mod arp_filter;
 pub mod client;
 pub mod endpoint;
 pub mod lease;

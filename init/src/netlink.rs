@@ -9,6 +9,7 @@ mod read;
 mod request;
 
 pub use events::Events;
+pub use read::Announcement;
 pub use request::{BondKind, Lifetime, NewLink};
 
 use anyhow::{Context, Result, bail};

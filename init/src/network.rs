@@ -2,6 +2,7 @@
 //!
 //! [`plan`] says what is wanted, [`world`] what is there, `difference` what has to be done; and [`engine`] keeps doing it.
 
+pub mod announced;
 mod apply;
 mod difference;
 pub mod engine;

@@ -1,8 +1,11 @@
-//! The DHCP client against a real server (dnsmasq), each in a network namespace of its own with a veth pair between them.
+//! The DHCP client against real servers (dnsmasq and Kea), each in a network namespace of its own with a veth pair between
+//! them.
 //!
-//! Needs root, iproute2, util-linux and dnsmasq; what is missing fails with its remedy. Time that would be long (a lease)
-//! passes by a clock that runs ahead; dnsmasq does not notice.
+//! Needs root, iproute2, util-linux, dnsmasq and Kea; what is missing fails with its remedy. Time that would be long (a
+//! lease) passes by a clock that runs ahead; the servers do not notice.
 
+#[path = "dhcp_server/kea.rs"]
+mod kea;
 #[path = "dhcp_server/lab.rs"]
 mod lab;
 
@@ -35,8 +38,14 @@ fn main() -> ExitCode {
         trial("a_lease_is_renewed_rebound_and_lost", lifetime),
         trial("a_server_that_comes_late_is_found", late),
         trial("an_address_in_use_is_declined", conflict),
+        trial("an_address_that_another_claims_is_defended", claimed),
         trial("a_carrier_that_comes_back_has_the_lease_verified", carrier),
         trial("a_bridge_gets_a_lease_through_its_port", bridge),
+        trial("kea_gives_a_lease_with_its_times_and_routes", kea::lease),
+        trial("kea_gives_the_same_address_after_a_reboot_of_both", kea::reboot),
+        trial("kea_renews_a_lease_and_confirms_it_to_all", kea::lifetime),
+        trial("kea_refuses_an_address_that_is_no_longer_its_own", kea::nak),
+        trial("kea_gives_another_address_for_one_in_use", kea::conflict),
         trial("an_interface_that_is_not_there_is_named", nowhere),
         trial("an_interface_that_goes_away_is_told_of_once", gone),
     ];
@@ -89,6 +98,7 @@ fn options() -> Outcome {
     let began = Instant::now();
     let (mut endpoint, lease) = acquire(&mut lab)?;
     let took = began.elapsed();
+    lab.set_address(&lease)?;
     // Three probes 200 ms apart are part of it.
     ensure(took > Duration::from_millis(600) && took < Duration::from_secs(2), || format!("it took {took:?}"))?;
     same(&(lease.address, lease.prefix, lease.server), &(address(77), 24, SERVER))?;
@@ -98,8 +108,9 @@ fn options() -> Outcome {
     same(&lease.search, &vec!["a.example".to_owned(), "b.example".to_owned()])?;
     same(&(lease.ntp, lease.mtu, lease.lease_s), &(vec![address(4)], Some(1400), 3600))?;
     ensure(lease.renew_s < lease.rebind_s && lease.rebind_s < 3600, || "T1 and T2 are not in order".to_owned())?;
-    // A host with a lease is not woken by its traffic.
-    same(&(endpoint.fds().len(), endpoint.state()), &(0, "bound"))?;
+    // A host with a lease is not woken by its traffic: only another's claim of its address can be heard.
+    lab.talk()?;
+    same(&(endpoint.fds().len(), Lab::readable(&endpoint)?, endpoint.state()), &(1, false, "bound"))?;
     same(&lab.turn(&mut endpoint), &vec![])?;
     lab.wait_for_log("client provides name: sino-test")?;
     Ok(())
@@ -245,6 +256,24 @@ fn conflict() -> Outcome {
     ensure(lease.address != address(50), || "the address in use was taken".to_owned())
 }
 
+fn claimed() -> Outcome {
+    let mut lab = Lab::new()?;
+    lab.squatter("10.9.0.200/24")?;
+    lab.serve(&[RANGE])?;
+    let (mut endpoint, lease) = acquire(&mut lab)?;
+    lab.set_address(&lease)?;
+    lab.claim(lease.address)?;
+    let claimed =
+        |event: &Event| matches!(event, Event::Say { warning: true, text } if text.contains("also claimed by"));
+    let events = lab.until(&mut endpoint, claimed)?;
+    let named = format!("{} is also claimed by {}", lease.address, lab::SQUATTER);
+    ensure(format!("{events:?}").contains(&named), || format!("{events:?}"))?;
+    ensure(endpoint.conflict().is_some_and(|text| text.contains(&named)), || "it is not told as wrong".to_owned())?;
+    // Who believed the other believes this host again.
+    lab.wait_for_neighbour(lease.address, "02:00:00:00:00:07")?;
+    same(&(endpoint.state(), lab.count("DHCPDECLINE")), &("bound", 0))
+}
+
 fn carrier() -> Outcome {
     let mut lab = Lab::new()?;
     lab.serve(&[RANGE])?;
@@ -304,5 +333,5 @@ fn gone() -> Outcome {
     }
     let errors = said.iter().filter(|event| format!("{event:?}").contains("sending a DHCP message on c0")).count();
     same(&(errors, said.len()), &(1, 2))?;
-    ensure(!lab.readable(&endpoint)?, || "its socket wakes whoever polls it, for ever".to_owned())
+    ensure(!Lab::readable(&endpoint)?, || "its socket wakes whoever polls it, for ever".to_owned())
 }

@@ -3,10 +3,16 @@
 //! Needs root, `ip` (iproute2), `unshare` and `nsenter` (util-linux) and dnsmasq; what is missing fails with its remedy. Veth links
 //! stand for network cards; their other ends are in a second namespace, which is the switch.
 
+#[path = "network_namespace/engine_process.rs"]
+mod engine_process;
+#[path = "network_namespace/killed.rs"]
+mod killed;
 #[path = "network_namespace/leases.rs"]
 mod leases;
 #[path = "network_namespace/net.rs"]
 mod net;
+#[path = "network_namespace/played_server.rs"]
+mod played_server;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use net::{Net, equal, ip, setting};
@@ -23,6 +29,16 @@ const LIMIT: Duration = Duration::from_secs(10);
 type Outcome = Result<(), Failed>;
 
 fn main() -> ExitCode {
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((engine_process::WORD, rest)) = given.split_first().map(|(word, rest)| (word.as_str(), rest)) {
+        return match engine_process::run(rest) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let arguments = Arguments::from_args();
     if !arguments.list && !rustix::process::geteuid().is_root() {
         eprintln!("root is needed; run: make check (it uses sudo), or this command with sudo");
@@ -48,6 +64,17 @@ fn main() -> ExitCode {
         trial("a_kept_lease_is_asked_for_again", leases::kept_lease),
         trial("a_lease_is_not_another_cards", leases::lease_of_another_card),
         trial("a_lease_outlives_the_supervisor", leases::lease_taken_over),
+        trial("another_host_that_claims_the_address_is_named_in_the_state", leases::claimed),
+        trial("killed_while_it_looks_for_a_server", killed::selecting),
+        trial("killed_while_it_asks_for_an_offer", killed::requesting),
+        trial("killed_while_it_probes_the_address", killed::probing),
+        trial("killed_while_it_probes_an_address_that_is_taken_then", killed::probing_a_taken_address),
+        trial("killed_while_it_has_a_lease", killed::in_use),
+        trial("killed_while_it_renews", killed::renewing),
+        trial("killed_while_it_asks_every_server", killed::rebinding),
+        trial("killed_while_it_asks_for_the_last_address", killed::rebooting),
+        trial("killed_while_it_verifies_the_lease", killed::verifying),
+        trial("killed_and_away_until_the_lease_is_over", killed::expired),
     ];
     // One after the other on this thread: each trial leaves the namespace of the one before it.
     libtest_mimic::run(&Arguments { test_threads: Some(1), ..arguments }, trials).exit_code()
@@ -290,7 +317,8 @@ fn announcements(net: &mut Net) -> Outcome {
 fn announced(net: &mut Net) -> Outcome {
     net.card("eth0", true)?;
     net.at_switch(&["ip", "address", "add", "2001:db8:5::1/64", "dev", "p-eth0", "nodad"])?;
-    net.serve("eth0", 600, &["--enable-ra", "--dhcp-range=2001:db8:5::,ra-only"])?;
+    let servers = "--dhcp-option=option6:dns-server,[2001:db8:5::53]";
+    net.serve("eth0", 600, &["--enable-ra", "--dhcp-range=2001:db8:5::,ra-only", servers])?;
     net.start("[bridge.xenbr0]\naddresses = [\"slaac\"]\n")?;
     net.until("the address", |report| match report {
         Report::Changed(state) => {
@@ -304,9 +332,23 @@ fn announced(net: &mut Net) -> Outcome {
     };
     net.synchronise()?;
     equal("default routes", &default(net)?, &1)?;
+    let named = |report: &Report| matches!(report, Report::Changed(state) if state.dns == ["2001:db8:5::53".parse::<std::net::IpAddr>().unwrap()]);
+    net.until("the name server", named)?;
+    net.synchronise()?;
+    let resolv_conf = net.folder.path().join("resolv.conf");
+    let servers = || -> Result<usize, Failed> {
+        Ok(fs::read_to_string(&resolv_conf)?.matches("nameserver 2001:db8:5::53").count())
+    };
+    equal("resolv.conf", &servers()?, &1)?;
+    // The next supervisor does not wait for the next announcement.
+    net.stop()?;
+    net.stop_server();
+    net.start("[bridge.xenbr0]\naddresses = [\"slaac\"]\n")?;
+    equal("resolv.conf", &servers()?, &1)?;
     net.reconfigure("[bridge.xenbr0]\naddresses = [\"192.0.2.5/24\"]\n")?;
     equal("addresses", &net.addresses("xenbr0")?, &vec!["192.0.2.5/24".to_owned()])?;
-    equal("default routes", &default(net)?, &0)
+    equal("default routes", &default(net)?, &0)?;
+    equal("resolv.conf", &servers()?, &0)
 }
 
 fn guests(net: &mut Net) -> Outcome {
@@ -338,14 +380,15 @@ fn many_guests(net: &mut Net) -> Outcome {
     settle(net)?;
     let file = net.folder.path().join("network.json");
     let (before, mac) = (fs::read_to_string(&file)?, net.link("xenbr0")?.mac);
-    let mut batch = String::new();
-    for number in 1..=100 {
-        batch += &format!("link add vif{number}.0 type veth peer name g{number}\n");
-        batch += &format!("link set vif{number}.0 address 00:00:00:00:00:01 master xenbr0 up\nlink set g{number} up\n");
-    }
-    for number in 1..=50 {
-        batch += &format!("link delete vif{number}.0\n");
-    }
+    let comes = (1..=100).flat_map(|number| {
+        [
+            format!("link add vif{number}.0 type veth peer name g{number}"),
+            format!("link set vif{number}.0 address 00:00:00:00:00:01 master xenbr0 up"),
+            format!("link set g{number} up"),
+        ]
+    });
+    let goes = (1..=50).map(|number| format!("link delete vif{number}.0"));
+    let batch = comes.chain(goes).collect::<Vec<_>>().join("\n") + "\n";
     let path = net.folder.path().join("batch");
     fs::write(&path, batch)?;
     net.reports.clear();

@@ -15,6 +15,9 @@ use std::time::Duration;
 
 /// How long after a renewal was asked for its answer is listened for; the sockets are closed again until the next.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
+/// How long after another host has claimed the address that is told as something that is wrong now.
+const CONFLICT_WAIT: Duration = Duration::from_secs(60);
+
 /// What the client is told at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -24,6 +27,9 @@ pub struct Settings {
     pub hostname: Option<String>,
     /// The last lease, as it was kept: its address is asked for again.
     pub previous: Option<Lease>,
+    /// `previous` was granted in this boot, but the process was killed before it knew whether the address is free; it
+    /// is probed once the server has confirmed it.
+    pub unproven: bool,
 }
 
 /// What happened, for whoever sets addresses and informs the administrator.
@@ -98,8 +104,8 @@ enum State {
     Selecting(Exchange),
     /// The server is asked for what it offered.
     Requesting { exchange: Exchange, offer: Lease },
-    /// INIT-REBOOT and REBOOTING: any server is asked to confirm an address, which is in use if there is a lease.
-    Rebooting { exchange: Exchange, address: Ipv4Addr, held: Option<Lease> },
+    /// INIT-REBOOT and REBOOTING: any server is asked to confirm an address.
+    Rebooting { exchange: Exchange, address: Ipv4Addr, known: Known },
     /// The address is granted; is it free?
     Probing { lease: Lease, probes: u32, next: Duration },
     /// All is well.
@@ -108,6 +114,36 @@ enum State {
     Renewing { exchange: Exchange, lease: Lease },
     /// T2 is past: every server is.
     Rebinding { exchange: Exchange, lease: Lease },
+}
+
+/// What is to be heard of the ARP packets on the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArpWatch {
+    /// Everything: an address is probed.
+    Probe,
+    /// That another host sends from this address.
+    Claims(Ipv4Addr),
+}
+
+/// Another host that claims the address.
+#[derive(Clone, Debug)]
+struct Conflict {
+    /// When it did so last, and when it was answered last.
+    seen: Duration,
+    answered: Duration,
+    /// For people.
+    text: String,
+}
+
+/// How an address that is asked about is known.
+#[derive(Clone, Debug)]
+enum Known {
+    /// From an earlier boot, when it was in use.
+    Kept,
+    /// It was granted in this boot, and nobody has looked yet whether it is free.
+    Unproven(Lease),
+    /// It is in use.
+    Held(Lease),
 }
 
 /// The client of one interface.
@@ -129,6 +165,7 @@ pub struct Client {
     said: String,
     /// Answers to the last question that were told to be of no use.
     complaints: u32,
+    conflict: Option<Conflict>,
 }
 
 impl Client {
@@ -141,7 +178,9 @@ impl Client {
             client.wish = Some(previous.address);
             if previous.holds_at(now.wall) {
                 let exchange = client.exchange(now);
-                client.state = State::Rebooting { exchange, address: previous.address, held: None };
+                let address = previous.address;
+                let known = if settings.unproven { Known::Unproven(previous) } else { Known::Kept };
+                client.state = State::Rebooting { exchange, address, known };
             }
         }
         client
@@ -165,6 +204,7 @@ impl Client {
             listening: false,
             said: String::new(),
             complaints: 0,
+            conflict: None,
         }
     }
 
@@ -175,12 +215,22 @@ impl Client {
             State::Waiting { .. } => "waiting",
             State::Selecting(_) => "selecting",
             State::Requesting { .. } => "requesting",
-            State::Rebooting { held: None, .. } => "rebooting",
-            State::Rebooting { held: Some(_), .. } => "verifying",
+            State::Rebooting { known: Known::Held(_), .. } => "verifying",
+            State::Rebooting { .. } => "rebooting",
             State::Probing { .. } => "probing",
             State::Bound { .. } => "bound",
             State::Renewing { .. } => "renewing",
             State::Rebinding { .. } => "rebinding",
+        }
+    }
+
+    /// The lease that is granted, and whose address is not known to be free yet: what another process needs, should this
+    /// one be killed now, to go on without a DISCOVER.
+    #[must_use]
+    pub fn unproven(&self) -> Option<&Lease> {
+        match &self.state {
+            State::Probing { lease, .. } | State::Rebooting { known: Known::Unproven(lease), .. } => Some(lease),
+            _ => None,
         }
     }
 
@@ -194,10 +244,25 @@ impl Client {
         }
     }
 
-    /// Whether ARP packets are waited for.
+    /// MAC address of the interface.
     #[must_use]
-    pub fn wants_arp(&self) -> bool {
-        matches!(self.state, State::Probing { .. })
+    pub fn mac(&self) -> [u8; 6] {
+        self.mac
+    }
+
+    /// Which ARP packets are waited for; others do no harm.
+    #[must_use]
+    pub fn arp_watch(&self) -> Option<ArpWatch> {
+        match &self.state {
+            State::Probing { .. } => Some(ArpWatch::Probe),
+            _ => self.held().map(|lease| ArpWatch::Claims(lease.address)),
+        }
+    }
+
+    /// Another host claims the address that is in use, or did so less than a minute ago: a sentence for people.
+    #[must_use]
+    pub fn conflict(&self) -> Option<&str> {
+        self.conflict.as_ref().map(|conflict| conflict.text.as_str())
     }
 
     /// When [`Client::tick`] must be called at the latest, in `CLOCK_BOOTTIME`.
@@ -222,12 +287,14 @@ impl Client {
             }
             State::Rebinding { exchange, .. } => [answer(exchange), Some(exchange.next)].into_iter().flatten().min(),
         };
-        [due, end].into_iter().flatten().min()
+        let conflict = self.conflict.as_ref().map(|conflict| conflict.seen.saturating_add(CONFLICT_WAIT));
+        [due, end, conflict].into_iter().flatten().min()
     }
 
     /// Does what is due.
     pub fn tick(&mut self, now: Now) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.conflict.take_if(|conflict| conflict.seen.saturating_add(CONFLICT_WAIT) <= now.boot);
         // A clock that jumped may have passed several deadlines at once: T1, T2 and the end of the lease, say.
         for _ in 0..8 {
             if self.deadline().is_none_or(|deadline| deadline > now.boot) {
@@ -248,8 +315,8 @@ impl Client {
         let again = |exchange: Exchange| Exchange { began: now.boot, next: now.boot, tries: 0, ..exchange };
         let state = std::mem::replace(&mut self.state, State::Waiting { until: now.boot });
         self.state = match (state, before) {
-            (State::Rebooting { exchange, address, held }, _) => {
-                State::Rebooting { exchange: again(exchange), address, held }
+            (State::Rebooting { exchange, address, known }, _) => {
+                State::Rebooting { exchange: again(exchange), address, known }
             }
             (State::Probing { lease, .. }, _) => State::Probing { lease, probes: 0, next: now.boot },
             // Another net may have another server: not for one that was told for the first time, though.
@@ -258,7 +325,7 @@ impl Client {
                 State::Selecting(again(exchange))
             }
             (State::Bound { lease } | State::Renewing { lease, .. } | State::Rebinding { lease, .. }, Some(_)) => {
-                State::Rebooting { exchange: self.exchange(now), address: lease.address, held: Some(lease) }
+                State::Rebooting { exchange: self.exchange(now), address: lease.address, known: Known::Held(lease) }
             }
             (
                 state
@@ -272,9 +339,15 @@ impl Client {
     /// The lease whose address is in use.
     fn held(&self) -> Option<&Lease> {
         match &self.state {
-            State::Bound { lease } | State::Renewing { lease, .. } | State::Rebinding { lease, .. } => Some(lease),
-            State::Rebooting { held, .. } => held.as_ref(),
-            State::Waiting { .. } | State::Selecting(_) | State::Requesting { .. } | State::Probing { .. } => None,
+            State::Bound { lease }
+            | State::Renewing { lease, .. }
+            | State::Rebinding { lease, .. }
+            | State::Rebooting { known: Known::Held(lease), .. } => Some(lease),
+            State::Waiting { .. }
+            | State::Selecting(_)
+            | State::Requesting { .. }
+            | State::Rebooting { .. }
+            | State::Probing { .. } => None,
         }
     }
 

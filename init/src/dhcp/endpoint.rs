@@ -1,11 +1,12 @@
 //! A client on one interface: the pure client and the sockets that it needs at the moment.
 //!
 //! Answers come by a packet socket, because the host has no address yet when it asks. It is open only while one is
-//! waited for: in the days between two renewals no packet of a busy host wakes this process. The ARP socket is open
-//! only while an address is probed. A renewal goes out by an ordinary UDP socket, so that the kernel finds the way to the
+//! waited for: in the days between two renewals no packet of a busy host wakes this process. The ARP socket hears
+//! everything only while an address is probed; later the kernel lets nothing pass but another host's claim of it. A renewal goes out by an ordinary UDP socket, so that the kernel finds the way to the
 //! server; while that is open it also keeps the kernel from telling the server that nobody listens on port 68.
 
-use super::client::{Action, Client, Now};
+use super::arp_filter;
+use super::client::{Action, ArpWatch, Client, Now};
 use super::link_address::LinkAddress;
 use super::packet::{CLIENT_PORT, SERVER_PORT};
 use super::{Event, Lease, Settings};
@@ -32,7 +33,7 @@ pub struct Endpoint {
     index: u32,
     client: Client,
     dhcp: Option<OwnedFd>,
-    arp: Option<OwnedFd>,
+    arp: Option<(ArpWatch, OwnedFd)>,
     renewal: Option<OwnedFd>,
     /// What happened before there was a turn to tell it in.
     untold: Vec<Event>,
@@ -89,7 +90,7 @@ impl Endpoint {
     /// What must be polled for input now. It changes with every call of another function.
     #[must_use]
     pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        self.dhcp.iter().chain(&self.arp).map(AsFd::as_fd).collect()
+        self.dhcp.iter().chain(self.arp.as_ref().map(|(_, socket)| socket)).map(AsFd::as_fd).collect()
     }
 
     /// When [`Endpoint::turn`] must be called at the latest, in `CLOCK_BOOTTIME`; `None`: not before there is input.
@@ -106,7 +107,7 @@ impl Endpoint {
             let actions = self.client.packet(&packet, now);
             events.extend(self.perform(actions));
         }
-        for packet in self.read(|endpoint| endpoint.arp.as_ref()) {
+        for packet in self.read(|endpoint| endpoint.arp.as_ref().map(|(_, socket)| socket)) {
             let actions = self.client.arp(&packet, now);
             events.extend(self.perform(actions));
         }
@@ -128,6 +129,18 @@ impl Endpoint {
     #[must_use]
     pub fn state(&self) -> &'static str {
         self.client.state()
+    }
+
+    /// See [`Client::conflict`].
+    #[must_use]
+    pub fn conflict(&self) -> Option<&str> {
+        self.client.conflict()
+    }
+
+    /// The lease that is granted and still probed; see [`Client::unproven`].
+    #[must_use]
+    pub fn unproven(&self) -> Option<&Lease> {
+        self.client.unproven()
     }
 
     /// The packets that wait in a socket.
@@ -161,9 +174,9 @@ impl Endpoint {
                     events.push(event);
                     Ok(())
                 }
-                Action::Broadcast(packet) => send_raw(&mut self.dhcp, self.index, eth::IP, &packet)
+                Action::Broadcast(packet) => send_raw(self.dhcp.as_ref(), self.index, eth::IP, &packet)
                     .with_context(|| format!("sending a DHCP message on {}", self.interface)),
-                Action::Arp(packet) => send_raw(&mut self.arp, self.index, eth::ARP, &packet)
+                Action::Arp(packet) => send_raw(self.arp.as_ref().map(|arp| &arp.1), self.index, eth::ARP, &packet)
                     .with_context(|| format!("sending an ARP packet on {}", self.interface)),
                 Action::Unicast { source, server, message } => self
                     .send_unicast(source, server, &message)
@@ -175,9 +188,6 @@ impl Endpoint {
             self.dhcp = None;
             self.renewal = None;
         }
-        if !self.client.wants_arp() {
-            self.arp = None;
-        }
         events
     }
 
@@ -187,11 +197,15 @@ impl Endpoint {
             let opened = opened.map(|socket| self.dhcp = Some(socket));
             self.note(opened, events);
         }
-        if self.client.wants_arp() && self.arp.is_none() {
-            let opened = packet_socket(self.index, eth::ARP)
-                .with_context(|| format!("opening a packet socket on {} to probe an address", self.interface));
-            let opened = opened.map(|socket| self.arp = Some(socket));
-            self.note(opened, events);
+        let watch = self.client.arp_watch();
+        if watch != self.arp.as_ref().map(|(watch, _)| *watch) {
+            self.arp = None;
+            if let Some(watch) = watch {
+                let opened = arp_socket(self.index, watch, self.client.mac())
+                    .with_context(|| format!("opening a packet socket on {} to watch over an address", self.interface));
+                let opened = opened.map(|socket| self.arp = Some((watch, socket)));
+                self.note(opened, events);
+            }
         }
     }
 
@@ -224,16 +238,29 @@ impl Endpoint {
 
 /// A socket for packets of one protocol on one interface, without their Ethernet headers (packet(7)).
 fn packet_socket(index: u32, protocol: Protocol) -> Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    // No protocol before it is bound, or it would receive the packets of every interface until then.
-    let socket =
-        socket_with(AddressFamily::PACKET, SocketType::DGRAM, flags, None).context("socket (root is needed)")?;
+    let socket = unbound_socket()?;
     bind(&socket, &LinkAddress::broadcast(index, protocol)).context("binding it to the interface")?;
     Ok(socket)
 }
 
+/// A socket that hears what is to be watched and sends ARP packets.
+fn arp_socket(index: u32, watch: ArpWatch, mac: [u8; 6]) -> Result<OwnedFd> {
+    let socket = unbound_socket()?;
+    if let ArpWatch::Claims(address) = watch {
+        arp_filter::attach(socket.as_fd(), address, mac)?;
+    }
+    bind(&socket, &LinkAddress::broadcast(index, eth::ARP)).context("binding it to the interface")?;
+    Ok(socket)
+}
+
+/// A packet socket without a protocol: with one it would receive the packets of every interface until it is bound.
+fn unbound_socket() -> Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    socket_with(AddressFamily::PACKET, SocketType::DGRAM, flags, None).context("socket (root is needed)")
+}
+
 /// Sends a packet to every host on the link, by `socket` or one that is opened for it.
-fn send_raw(socket: &mut Option<OwnedFd>, index: u32, protocol: Protocol, packet: &[u8]) -> Result<()> {
+fn send_raw(socket: Option<&OwnedFd>, index: u32, protocol: Protocol, packet: &[u8]) -> Result<()> {
     let to = LinkAddress::broadcast(index, protocol);
     let opened;
     let socket = if let Some(socket) = socket {

@@ -1,5 +1,6 @@
 //! The socket on which the kernel tells of changes.
 
+use super::read::{self, Announcement, Messages};
 use anyhow::{Context, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -12,6 +13,12 @@ const LINKS_AND_ADDRESSES: u32 = 1 | 0x10 | 0x100;
 const ROUTES: u32 = 0x40 | 0x400;
 /// udev tells in this group of a device that it has finished with. Source: systemd `device-monitor.c`.
 const UDEV_GROUP: u32 = 2;
+/// `RTNLGRP_ND_USEROPT`: options of announcements that the kernel leaves to others.
+const ANNOUNCEMENTS: u32 = 1 << (20 - 1);
+/// `RTM_NEWNDUSEROPT`.
+const ANNOUNCED: u16 = 68;
+/// Announcements that are taken at a time.
+const MOST_ANNOUNCEMENTS: usize = 64;
 /// Room for the burst of a host that starts many guests, in bytes.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
@@ -40,12 +47,42 @@ impl Events {
         Self::open(None, LINKS_AND_ADDRESSES | ROUTES).context("subscribing to changes of the network and routes")
     }
 
+    /// Name servers that routers announce; to be taken by [`Events::announcements`].
+    ///
+    /// # Errors
+    /// The kernel refuses the socket.
+    pub fn of_name_servers() -> Result<Self> {
+        Self::open(None, ANNOUNCEMENTS).context("subscribing to routers' announcements")
+    }
+
     /// Devices that udev has finished with.
     ///
     /// # Errors
     /// The kernel refuses the socket.
     pub fn of_udev() -> Result<Self> {
         Self::open(Some(rustix::net::netlink::KOBJECT_UEVENT), UDEV_GROUP).context("subscribing to udev's events")
+    }
+
+    /// Takes all announced name servers that are waiting, without waiting itself. What an overrun lost is announced again.
+    ///
+    /// # Errors
+    /// The socket no longer works.
+    pub fn announcements(&mut self) -> Result<Vec<Announcement>> {
+        let mut all = Vec::new();
+        // A flood does not hold the caller: what is left makes the next poll return at once.
+        for _ in 0..MOST_ANNOUNCEMENTS {
+            match recv(&self.fd, &mut self.buffer[..], RecvFlags::empty()) {
+                Ok((_, length)) => {
+                    let messages = Messages::new(self.buffer.get(..length).unwrap_or_default());
+                    let announced = messages.filter(|(header, _)| header.kind == ANNOUNCED);
+                    all.extend(announced.filter_map(|(_, payload)| read::announcement(payload)));
+                }
+                Err(Errno::NOBUFS | Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(error) => return Err(error).context("receiving routers' announcements"),
+            }
+        }
+        Ok(all)
     }
 
     fn open(protocol: Option<Protocol>, groups: u32) -> Result<Self> {

@@ -141,6 +141,41 @@ pub(super) fn route(payload: &[u8]) -> Option<Route> {
     })
 }
 
+/// Name servers that a router announced (RFC 8106, 5.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// The link.
+    pub index: u32,
+    /// Their addresses.
+    pub servers: Vec<Ipv6Addr>,
+    /// For how many seconds they may be used, from now on; 0: no longer; `None`: for ever.
+    pub lifetime_s: Option<u32>,
+}
+
+/// The name servers in an `RTM_NEWNDUSEROPT`, which has one option of a router's announcement. Source:
+/// `struct nduseroptmsg` of `include/uapi/linux/rtnetlink.h`.
+pub(super) fn announcement(payload: &[u8]) -> Option<Announcement> {
+    const IPV6: u8 = 10;
+    const ROUTER_ADVERTISEMENT: u8 = 134;
+    const NAME_SERVERS: u8 = 25;
+    const FOR_EVER: u32 = u32::MAX;
+    let length = usize::from(u16_at(payload, 2)?);
+    let option = payload.get(16..)?.get(..length)?;
+    // The option's own length, in units of eight bytes, and the message's must agree.
+    let whole = usize::from(*option.get(1)?) * 8 == length && length >= 24;
+    let kind = (*payload.first()?, *payload.get(8)?, *option.first()?);
+    if !whole || kind != (IPV6, ROUTER_ADVERTISEMENT, NAME_SERVERS) {
+        return None;
+    }
+    let lifetime = u32::from_be_bytes(option.get(4..8)?.try_into().ok()?);
+    let addresses = option.get(8..)?.chunks_exact(16);
+    Some(Announcement {
+        index: u32_at(payload, 4)?,
+        servers: addresses.filter_map(|bytes| Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?))).collect(),
+        lifetime_s: Some(lifetime).filter(|&seconds| seconds != FOR_EVER),
+    })
+}
+
 fn ip(value: &[u8]) -> Option<IpAddr> {
     if let Ok(v4) = <[u8; 4]>::try_from(value) {
         return Some(IpAddr::from(v4));

@@ -19,6 +19,79 @@ fn a_bond_and_a_vlan_are_asked_for_as_the_kernel_reads_them() {
     assert_eq!(bridge.kind.as_deref(), Some("bridge"));
 }
 
+/// A netlink attribute (`struct nlattr`): length, kind, payload, padding to four bytes.
+fn attribute(kind: u16, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = u16::try_from(payload.len() + 4).unwrap().to_ne_bytes().to_vec();
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(payload);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+/// `struct ifinfomsg` of `include/uapi/linux/rtnetlink.h`.
+fn ifinfo(index: u32, flags: u32, change: u32) -> Vec<u8> {
+    [0, index, flags, change].map(u32::to_ne_bytes).concat()
+}
+
+// Numbers of `include/uapi/linux/if_link.h` and `rtnetlink.h`, not of the crate that is checked by them.
+const IFF_UP: u32 = 1;
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_SETLINK: u16 = 19;
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_BOND_MODE: u16 = 1;
+const IFLA_BOND_MIIMON: u16 = 3;
+const IFLA_BOND_AD_LACP_RATE: u16 = 21;
+
+#[test]
+fn a_bond_of_each_mode_is_asked_for_byte_by_byte() {
+    // BOND_MODE_ACTIVEBACKUP, BOND_MODE_XOR and BOND_MODE_8023AD of `include/uapi/linux/if_bonding.h`. The kernel
+    // refuses an LACP rate for any mode but the last.
+    for (kind, mode, lacp) in
+        [(BondKind::ActiveBackup, 1, false), (BondKind::BalanceXor, 2, false), (BondKind::Lacp, 4, true)]
+    {
+        let mut data = attribute(IFLA_BOND_MODE, &[mode]);
+        data.extend(attribute(IFLA_BOND_MIIMON, &100_u32.to_ne_bytes()));
+        if lacp {
+            data.extend(attribute(IFLA_BOND_AD_LACP_RATE, &[0]));
+        }
+        let info = [attribute(IFLA_INFO_KIND, b"bond\0"), attribute(IFLA_INFO_DATA, &data)].concat();
+        let wanted = [
+            ifinfo(0, 0, 0),
+            attribute(IFLA_IFNAME, b"bond0\0"),
+            attribute(IFLA_ADDRESS, &[2, 0, 0, 0, 0, 7]),
+            attribute(IFLA_LINKINFO, &info),
+        ];
+        let message = request::create("bond0", &NewLink::Bond(kind), Some([2, 0, 0, 0, 0, 7]));
+        assert_eq!((message.message_type(), bytes(&message)), (RTM_NEWLINK, wanted.concat()), "{kind:?}");
+        assert_eq!(kind.number(), mode);
+    }
+}
+
+#[test]
+fn ports_mtu_state_and_removal_are_asked_for_byte_by_byte() {
+    let number = |number: u32| number.to_ne_bytes();
+    let cases = [
+        (request::set_up(3, false), RTM_SETLINK, ifinfo(3, 0, IFF_UP)),
+        (request::set_master(3, 7), RTM_SETLINK, [ifinfo(3, 0, 0), attribute(IFLA_MASTER, &number(7))].concat()),
+        (request::set_up(7, true), RTM_SETLINK, ifinfo(7, IFF_UP, IFF_UP)),
+        (request::set_mtu(7, 9000), RTM_SETLINK, [ifinfo(7, 0, 0), attribute(IFLA_MTU, &number(9000))].concat()),
+        (request::set_mac(7, [2; 6]), RTM_SETLINK, [ifinfo(7, 0, 0), attribute(IFLA_ADDRESS, &[2; 6])].concat()),
+        // A port is freed by the master 0.
+        (request::set_master(3, 0), RTM_SETLINK, [ifinfo(3, 0, 0), attribute(IFLA_MASTER, &number(0))].concat()),
+        (request::delete(7), RTM_DELLINK, ifinfo(7, 0, 0)),
+    ];
+    for (message, kind, wanted) in cases {
+        assert_eq!((message.message_type(), bytes(&message)), (kind, wanted), "{message:?}");
+    }
+}
+
 #[test]
 fn addresses_and_routes_come_back_as_they_were_asked_for() {
     let address = bytes(&request::new_address(3, "192.0.2.5".parse().unwrap(), 24, Some(60)));
@@ -33,6 +106,36 @@ fn addresses_and_routes_come_back_as_they_were_asked_for() {
         protocol: OWN_PROTOCOL,
     };
     assert_eq!(read::route(&bytes(&request::new_route(&route, true))), Some(route));
+}
+
+#[test]
+fn announced_name_servers_are_read() {
+    let servers = ["2001:db8::53", "fe80::1"].map(|server| server.parse::<std::net::Ipv6Addr>().unwrap());
+    let mut option = vec![25, 5, 0, 0];
+    option.extend(600_u32.to_be_bytes());
+    option.extend(servers.iter().flat_map(std::net::Ipv6Addr::octets));
+    // Family, length of the option, link, kind of the ICMP message; then an attribute with the router's address.
+    let message = |option: &[u8]| {
+        let mut bytes = vec![10, 0];
+        bytes.extend(u16::try_from(option.len()).unwrap().to_ne_bytes());
+        bytes.extend(7_u32.to_ne_bytes());
+        bytes.extend([134, 0, 0, 0, 0, 0, 0, 0]);
+        bytes.extend(option);
+        bytes.extend(attribute(1, &servers[1].octets()));
+        bytes
+    };
+    let seen = read::announcement(&message(&option)).unwrap();
+    assert_eq!(seen, Announcement { index: 7, servers: servers.to_vec(), lifetime_s: Some(600) });
+    option[4..8].fill(0xff);
+    assert_eq!(read::announcement(&message(&option)).unwrap().lifetime_s, None);
+    // Another option, a length that lies, and too short ones.
+    option[0] = 31;
+    assert_eq!(read::announcement(&message(&option)), None);
+    (option[0], option[1]) = (25, 9);
+    assert_eq!(read::announcement(&message(&option)), None);
+    for length in 0..24 {
+        assert_eq!(read::announcement(&message(&option[..length])), None);
+    }
 }
 
 #[test]
@@ -66,7 +169,7 @@ fn a_list_that_changed_while_it_was_told_is_noticed() {
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = (read::link(&bytes), read::address(&bytes), read::route(&bytes));
+        let _ = (read::link(&bytes), read::address(&bytes), read::route(&bytes), read::announcement(&bytes));
         let _ = answers(&bytes, 0).len();
         let _ = outcome(ERROR, &bytes);
     }

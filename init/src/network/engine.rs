@@ -8,6 +8,7 @@ mod clients;
 mod converge;
 mod publish;
 
+use super::announced::AnnouncedServers;
 use super::difference::Made;
 use super::plan::Plan;
 use super::ports::CardRule;
@@ -171,6 +172,7 @@ pub struct Engine {
     settings: EngineSettings,
     connection: Connection,
     events: Events,
+    announcements: Events,
     udev: Events,
     commands: Receiver<Command>,
     wake: Arc<OwnedFd>,
@@ -186,6 +188,7 @@ pub struct Engine {
     first_seen: BTreeMap<u32, Duration>,
     clients: BTreeMap<String, Client>,
     known_leases: BTreeMap<String, Lease>,
+    announced: AnnouncedServers,
     /// What stands in the way at the moment, and was said.
     troubles: BTreeSet<String>,
     /// What is missing, like a cable: kept in the state at once, but said only after some time.
@@ -279,6 +282,7 @@ impl Engine {
     ) -> Result<Self> {
         // Before anything is read: what changes after the reading is heard of.
         let events = Events::of_links_and_addresses()?;
+        let announcements = Events::of_name_servers()?;
         let udev = Events::of_udev()?;
         let before = state::read(&settings.state).unwrap_or_else(|error| {
             reports.say(format!("{error:#}; the network is looked at as if for the first time"), true);
@@ -288,6 +292,7 @@ impl Engine {
         let mut engine = Self {
             connection: Connection::open()?,
             events,
+            announcements,
             udev,
             commands,
             wake,
@@ -300,6 +305,7 @@ impl Engine {
             first_seen: BTreeMap::new(),
             clients: BTreeMap::new(),
             known_leases: BTreeMap::new(),
+            announced: AnnouncedServers::default(),
             troubles: BTreeSet::new(),
             missing: BTreeSet::new(),
             unwritten: String::new(),
@@ -326,9 +332,10 @@ impl Engine {
         self.clients = before
             .bridges
             .iter()
-            .filter_map(|(name, bridge)| Some((name.clone(), Client::from_record(bridge.lease.clone()?))))
+            .filter_map(|(name, bridge)| Some((name.clone(), Client::from_record(bridge)?)))
             .collect();
         self.made = before.made.clone();
+        self.announced.take_over(before.bridges.values().flat_map(|bridge| &bridge.name_servers).cloned());
         self.state = before;
     }
 
@@ -357,12 +364,21 @@ impl Engine {
                 }
                 look = true;
             }
-            look |= woken.links && self.events.drain()? > 0;
+            if woken.links {
+                look |= self.events.drain()? > 0;
+                for announcement in self.announcements.announcements()? {
+                    look |= self.announced.hear(&announcement, now().as_secs());
+                }
+            }
             // Devices of all kinds pass by; they matter only while a card waits.
             look |= woken.udev && self.udev.drain()? > 0 && self.settles.is_some();
             let now = now();
             let due = |deadline: Option<Duration>| deadline.is_some_and(|deadline| deadline <= now);
             look |= due(self.settles) || due(self.retry.map(|(at, _)| at)) || due(self.missing_deadline());
+            if due(self.announced.next_end().map(Duration::from_secs)) {
+                self.announced.forget_old(now.as_secs());
+                look = true;
+            }
             if woken.dhcp > 0 || due(self.client_deadline()) {
                 look |= self.turn_clients(now);
             }
@@ -384,9 +400,11 @@ impl Engine {
     }
 
     fn wait(&self) -> Result<Woken> {
-        let deadlines = [self.settles, self.retry.map(|(at, _)| at), self.missing_deadline(), self.client_deadline()];
+        let announced = self.announced.next_end().map(Duration::from_secs);
+        let retry = self.retry.map(|(at, _)| at);
+        let deadlines = [self.settles, retry, self.missing_deadline(), announced, self.client_deadline()];
         let dhcp: Vec<BorrowedFd<'_>> = self.clients.values().flat_map(Client::fds).collect();
-        let mut fds: Vec<PollFd<'_>> = [self.wake.as_fd(), self.events.fd(), self.udev.fd()]
+        let mut fds: Vec<PollFd<'_>> = [self.wake.as_fd(), self.events.fd(), self.announcements.fd(), self.udev.fd()]
             .into_iter()
             .chain(dhcp)
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
@@ -402,7 +420,8 @@ impl Engine {
         }
         let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
         let mut next = || ready.next().unwrap_or(false);
-        let (command, links, udev) = (next(), next(), next());
+        let (command, links, announcements, udev) = (next(), next(), next(), next());
+        let links = links || announcements;
         Ok(Woken { links, udev, command, dhcp: ready.filter(|ready| *ready).count() })
     }
 }

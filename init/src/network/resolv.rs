@@ -1,5 +1,6 @@
-//! `resolv.conf`: the name servers of the configuration and then of the leases.
+//! `resolv.conf`: the name servers of the configuration, then of the leases, then of routers' announcements.
 
+use super::announced::AnnouncedServer;
 use super::plan::{Plan, domain};
 use crate::dhcp::lease::Lease;
 use std::collections::BTreeMap;
@@ -9,15 +10,24 @@ use std::net::IpAddr;
 /// The resolver asks no more name servers than this. Source: resolv.conf(5), `MAXNS`.
 const SERVERS: usize = 3;
 
-/// The name servers and the domains to search, each once, the configuration's first. What a server on the network says is
+/// The name servers and the domains to search, each once, the configuration's first; `announced` is by bridge. What a server on the network says is
 /// taken only if it is a domain name.
 #[must_use]
-pub fn sources(plan: &Plan, leases: &BTreeMap<String, Lease>) -> (Vec<IpAddr>, Vec<String>) {
+pub fn sources(
+    plan: &Plan,
+    leases: &BTreeMap<String, Lease>,
+    announced: &BTreeMap<String, Vec<AnnouncedServer>>,
+) -> (Vec<IpAddr>, Vec<String>) {
     let (mut dns, mut search) = (plan.dns.clone(), plan.search.clone());
     for (name, lease) in leases {
         if plan.bridges.get(name).is_some_and(|bridge| bridge.dhcp) {
             dns.extend(lease.dns.iter().copied().map(IpAddr::from));
             search.extend(lease.search.iter().chain(&lease.domain).filter(|name| domain(name)).cloned());
+        }
+    }
+    for (name, servers) in announced {
+        if plan.bridges.get(name).is_some_and(|bridge| bridge.slaac) {
+            dns.extend(servers.iter().map(|server| IpAddr::from(server.address)));
         }
     }
     dns.retain(|server| !server.is_unspecified());
@@ -41,7 +51,8 @@ pub fn sources(plan: &Plan, leases: &BTreeMap<String, Lease>) -> (Vec<IpAddr>, V
 /// The file's text.
 #[must_use]
 pub fn text(dns: &[IpAddr], search: &[String]) -> String {
-    let mut text = "# Written by SINO from sino.toml and the leases; change network.dns there.\n".to_owned();
+    let mut text =
+        "# Written by SINO from sino.toml, leases and routers' announcements; change network.dns there.\n".to_owned();
     // Writing to a String cannot fail.
     for server in dns.iter().take(SERVERS) {
         let _ = writeln!(text, "nameserver {server}");
@@ -69,7 +80,15 @@ mod tests {
         lease.dns = vec!["192.0.2.53".parse().unwrap(), "192.0.2.53".parse().unwrap(), "0.0.0.0".parse().unwrap()];
         lease.domain = Some("lan\nnameserver 203.0.113.1".into());
         lease.search = vec!["example.org".into(), "home.arpa".into()];
-        let (dns, search) = sources(&plan, &[("xenbr0".to_owned(), lease)].into());
+        let server = AnnouncedServer { index: 3, address: "2001:db8::54".parse().unwrap(), until_s: None };
+        let announced = BTreeMap::from([("xenbr0".to_owned(), vec![server])]);
+        let leases = BTreeMap::from([("xenbr0".to_owned(), lease)]);
+        // Only where announcements are asked for.
+        assert_eq!(sources(&plan, &leases, &announced).0.len(), 2);
+        let mut asking = plan.clone();
+        asking.bridges.get_mut("xenbr0").unwrap().slaac = true;
+        assert_eq!(sources(&asking, &leases, &announced).0[2].to_string(), "2001:db8::54");
+        let (dns, search) = sources(&plan, &leases, &announced);
         let text = text(&dns, &search);
         let lines: Vec<&str> = text.lines().skip(1).collect();
         assert_eq!(lines, ["nameserver 2001:db8::53", "nameserver 192.0.2.53", "search example.org home.arpa"]);

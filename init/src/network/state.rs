@@ -1,5 +1,6 @@
 //! `network.json`: what is known of the network, for programs, for people, and for a supervisor that is started anew.
 
+use super::announced::AnnouncedServer;
 use super::difference::Made;
 use crate::dhcp::lease::Lease;
 use anyhow::{Context, Result, bail};
@@ -55,6 +56,12 @@ pub struct BridgeState {
     pub dhcp: Option<String>,
     /// The lease.
     pub lease: Option<Lease>,
+    /// A lease that was granted, and whose address is not in use yet because it is still probed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unproven: Option<Lease>,
+    /// Name servers that routers announced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub name_servers: Vec<AnnouncedServer>,
 }
 
 /// What is known of a port.

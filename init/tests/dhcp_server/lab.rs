@@ -11,6 +11,8 @@ use tempfile::TempDir;
 
 /// The server's address.
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
+/// MAC address of [`Lab::squatter`].
+pub(crate) const SQUATTER: &str = "02:00:00:00:00:99";
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
 /// What happens at once takes no longer than this on a machine that has much to do.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -18,7 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Whether what the tests call is there.
 pub(crate) fn tools() -> Result<(), String> {
     let needed = [("ip", "iproute2"), ("unshare", "util-linux"), ("nsenter", "util-linux"), ("setpriv", "util-linux")];
-    for (tool, package) in needed.into_iter().chain([("dnsmasq", "dnsmasq-base")]) {
+    for (tool, package) in
+        needed.into_iter().chain([("dnsmasq", "dnsmasq-base"), (super::kea::PROGRAM, "kea-dhcp4-server")])
+    {
         let found = Command::new(tool).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status();
         if found.is_err() {
             return Err(format!("{tool} is missing; install it: apt-get install {package}"));
@@ -29,7 +33,7 @@ pub(crate) fn tools() -> Result<(), String> {
 
 /// What the client of the tests is told.
 pub(crate) fn settings(previous: Option<Lease>) -> Settings {
-    Settings { mac: MAC, hostname: Some("sino-test".into()), previous }
+    Settings { mac: MAC, hostname: Some("sino-test".into()), previous, unproven: false }
 }
 
 /// A process that ends with this one, or with its value.
@@ -87,13 +91,27 @@ impl Namespace {
         format!("--net=/proc/{}/ns/net", self.pid())
     }
 
+    /// Waits until the kernel passes packets on an interface; Kea looks only once.
+    fn wait_for_carrier(&self, interface: &str) -> Result<(), String> {
+        let limit = Instant::now() + PATIENCE;
+        let path = self.path();
+        while Instant::now() < limit {
+            let output = Command::new("nsenter").args([&path, "ip", "-o", "link", "show", interface]).output();
+            let output = output.map_err(|error| format!("nsenter: {error}"))?;
+            if String::from_utf8_lossy(&output.stdout).contains("state UP") {
+                return Ok(());
+            }
+        }
+        Err(format!("{interface} gets no carrier"))
+    }
+
     fn run(&self, arguments: &[&str]) -> Result<(), String> {
         let path = self.path();
         run(&[&["nsenter", &path], arguments].concat())
     }
 }
 
-/// What dnsmasq said.
+/// What the server said.
 #[derive(Default)]
 struct Log {
     lines: Mutex<Vec<String>>,
@@ -107,7 +125,7 @@ pub(crate) struct Lab {
     log: Arc<Log>,
     others: Vec<Namespace>,
     namespace: Namespace,
-    folder: TempDir,
+    pub(super) folder: TempDir,
     ahead: Duration,
     /// The client's interface.
     interface: &'static str,
@@ -136,6 +154,7 @@ impl Lab {
         run(&["ip", "link", "set", "c0", "up"])?;
         namespace.run(&["ip", "address", "add", "10.9.0.1/24", "dev", "s0"])?;
         namespace.run(&["ip", "link", "set", "s0", "up"])?;
+        namespace.wait_for_carrier("s0")?;
         let index = index("c0")?;
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         Ok(Self {
@@ -152,7 +171,6 @@ impl Lab {
 
     /// A host on the server's side of the link that has an address already; returns its MAC address.
     pub(crate) fn squatter(&mut self, address: &str) -> Result<&'static str, String> {
-        const MAC: &str = "02:00:00:00:00:99";
         let other = Namespace::new()?;
         let pid = other.pid();
         // The server's end becomes a port beside the squatter's; the bridge takes its name.
@@ -160,7 +178,8 @@ impl Lab {
         self.namespace.run(&["ip", "link", "set", "s0", "name", "port0"])?;
         self.namespace.run(&["ip", "address", "flush", "dev", "port0"])?;
         self.namespace.run(&["ip", "link", "add", "s0", "type", "bridge", "forward_delay", "0"])?;
-        let veth = ["ip", "link", "add", "port1", "type", "veth", "peer", "name", "q0", "address", MAC, "netns", &pid];
+        let veth =
+            ["ip", "link", "add", "port1", "type", "veth", "peer", "name", "q0", "address", SQUATTER, "netns", &pid];
         self.namespace.run(&veth)?;
         for port in ["port0", "port1"] {
             self.namespace.run(&["ip", "link", "set", port, "master", "s0", "up"])?;
@@ -170,19 +189,61 @@ impl Lab {
         other.run(&["ip", "address", "add", address, "dev", "q0"])?;
         other.run(&["ip", "link", "set", "q0", "up"])?;
         self.others.push(other);
-        Ok(MAC)
+        self.namespace.wait_for_carrier("s0")?;
+        Ok(SQUATTER)
     }
 
-    /// Starts dnsmasq, in the place of the one that runs; its leases stay. The log begins anew.
+    /// The squatter takes this address, and tells everybody; the server believes it.
+    pub(crate) fn claim(&self, address: Ipv4Addr) -> Result<(), String> {
+        let squatter = self.others.first().ok_or("no squatter")?;
+        let address = address.to_string();
+        self.namespace.run(&[
+            "ip",
+            "neighbour",
+            "replace",
+            &address,
+            "lladdr",
+            SQUATTER,
+            "dev",
+            "s0",
+            "nud",
+            "stale",
+        ])?;
+        squatter.run(&["ip", "address", "add", &format!("{address}/24"), "dev", "q0"])?;
+        // The kernel announces its addresses when the MAC address is set, even to what it was.
+        squatter.run(&["sh", "-c", "echo 1 > /proc/sys/net/ipv4/conf/q0/arp_notify"])?;
+        squatter.run(&["ip", "link", "set", "q0", "address", SQUATTER])
+    }
+
+    /// Waits until the server has `address` at this MAC address.
+    pub(crate) fn wait_for_neighbour(&self, address: Ipv4Addr, mac: &str) -> Result<(), String> {
+        let limit = Instant::now() + PATIENCE;
+        let (path, address) = (self.namespace.path(), address.to_string());
+        let mut seen = String::new();
+        while Instant::now() < limit {
+            let output = Command::new("nsenter").args([&path, "ip", "neighbour", "show", &address]).output();
+            seen = String::from_utf8_lossy(&output.map_err(|error| error.to_string())?.stdout).into_owned();
+            if seen.contains(mac) {
+                return Ok(());
+            }
+        }
+        Err(format!("{address} is not at {mac}: {seen}"))
+    }
+
+    /// The server asks for the client's and for other addresses, and the client's side answers.
+    pub(crate) fn talk(&self) -> Result<(), String> {
+        for last in [77, 78] {
+            let say = format!("echo > /dev/udp/10.9.0.{last}/9");
+            self.namespace.run(&["bash", "-c", &say])?;
+        }
+        self.wait_for_neighbour(Ipv4Addr::new(10, 9, 0, 77), "02:00:00:00:00:07")
+    }
+
+    /// Starts dnsmasq, in the place of the server that runs; its leases stay. The log begins anew.
     pub(crate) fn serve(&mut self, arguments: &[&str]) -> Result<(), String> {
-        self.server = None;
-        self.log = Arc::default();
         let leases = format!("--dhcp-leasefile={}", self.folder.path().join("leases").display());
-        let path = self.namespace.path();
         // --no-ping: the server would look for a conflict itself, for 3 s.
         let fixed = [
-            "nsenter",
-            &path,
             "dnsmasq",
             "--no-daemon",
             "--conf-file=/dev/null",
@@ -195,11 +256,21 @@ impl Lab {
             "--no-ping",
             &leases,
         ];
-        let mut server = spawn(&[&fixed[..], arguments].concat(), |command| command.stderr(Stdio::piped()))?;
-        let stderr = server.0.stderr.take().ok_or("no output")?;
+        self.launch(&[&fixed[..], arguments].concat(), "sockets bound exclusively to interface s0")
+    }
+
+    /// Starts a server, in the place of the one that runs, and returns when its log has the text `ready`. Its log is
+    /// what it writes to its standard output and error.
+    pub(super) fn launch(&mut self, arguments: &[&str], ready: &str) -> Result<(), String> {
+        self.server = None;
+        self.log = Arc::default();
+        let (reader, writer) = std::io::pipe().map_err(|error| error.to_string())?;
+        let also = writer.try_clone().map_err(|error| error.to_string())?;
+        let path = self.namespace.path();
+        let server = spawn(&[&["nsenter", &path], arguments].concat(), |command| command.stdout(writer).stderr(also))?;
         let log = Arc::clone(&self.log);
         std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            for line in BufReader::new(reader).lines().map_while(Result::ok) {
                 if let Ok(mut lines) = log.lines.lock() {
                     lines.push(line);
                     log.more.notify_all();
@@ -207,7 +278,7 @@ impl Lab {
             }
         });
         self.server = Some(server);
-        self.wait_for_log("sockets bound exclusively to interface s0")
+        self.wait_for_log(ready)
     }
 
     pub(crate) fn stop_server(&mut self) -> Result<(), String> {
@@ -274,7 +345,7 @@ impl Lab {
     }
 
     /// Whether a poll would return at once.
-    pub(crate) fn readable(&self, endpoint: &Endpoint) -> Result<bool, String> {
+    pub(crate) fn readable(endpoint: &Endpoint) -> Result<bool, String> {
         let fds = endpoint.fds();
         let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         let wait = Timespec { tv_sec: 0, tv_nsec: 0 };

@@ -124,3 +124,23 @@ pub(super) fn lease_taken_over(net: &mut Net) -> Outcome {
     net.reconfigure("[bridge.xenbr0]\naddresses = []\n")?;
     equal("addresses", &net.addresses("xenbr0")?, &Vec::new())
 }
+
+pub(super) fn claimed(net: &mut Net) -> Outcome {
+    net.card("eth0", true)?;
+    net.serve("eth0", 600, &[])?;
+    net.start("")?;
+    net.until("the lease", |report| matches!(report, Report::Addressed { .. }))?;
+    net.synchronise()?;
+    let address = net.addresses("xenbr0")?.first().cloned().ok_or("no address")?;
+    let claim = "ip address add $0 dev p-eth0 && echo 1 > /proc/sys/net/ipv4/conf/p-eth0/arp_notify && \
+                 ip link set p-eth0 address 02:00:00:00:00:99";
+    net.at_switch(&["sh", "-c", claim, &address])?;
+    let wanted = format!("xenbr0: {} is also claimed by 02:00:00:00:00:99", address.trim_end_matches("/24"));
+    let told = |report: &Report| match report {
+        Report::Changed(state) => state.warnings.iter().any(|warning| warning.starts_with(&wanted)),
+        _ => false,
+    };
+    net.until("the other host", told)?;
+    net.synchronise()?;
+    equal("addresses", &net.addresses("xenbr0")?, &vec![address])
+}

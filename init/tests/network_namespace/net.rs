@@ -12,6 +12,7 @@ use sino_init::network::engine::{Command as Order, Engine, EngineControl, Engine
 use sino_init::network::ports::CardRule;
 use sino_init::network::world::Places;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,10 @@ pub(super) struct Net {
 
 impl Drop for Net {
     fn drop(&mut self) {
+        // Before its folder goes: a file that it writes then would keep the folder.
+        if self.engine.is_some() {
+            let _ = self.stop();
+        }
         self.stop_server();
         let _ = self.switch.kill();
         let _ = self.switch.wait();
@@ -60,19 +65,18 @@ impl Net {
     }
 
     pub(super) fn settings(&self, config: &str) -> EngineSettings {
-        let folder = self.folder.path();
-        EngineSettings {
-            network: toml::from_str(config).expect(config),
-            cards: CardRule::AnyEthernet,
-            places: Places {
-                class: format!("/proc/self/fd/{}/class/net", self.sysfs.as_raw_fd()).into(),
-                udev: folder.join("udev"),
-            },
-            udev_patience: Duration::ZERO,
-            state: folder.join("network.json"),
-            resolv_conf: folder.join("resolv.conf"),
-            ..EngineSettings::default()
-        }
+        let class = format!("/proc/self/fd/{}/class/net", self.sysfs.as_raw_fd());
+        settings(self.folder.path(), class.into(), config)
+    }
+
+    /// The folder of this namespace's links, for another process.
+    pub(super) fn class_of_others(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}/class/net", std::process::id(), self.sysfs.as_raw_fd()).into()
+    }
+
+    /// A process in the switch's namespace.
+    pub(super) fn switch_pid(&self) -> u32 {
+        self.switch.id()
     }
 
     pub(super) fn start(&mut self, config: &str) -> Outcome {
@@ -126,7 +130,7 @@ impl Net {
                 return Err(format!("no report of {what}: {:#?}", self.reports).into());
             }
             let ready = self.engine.as_ref().ok_or("no engine")?.ready();
-            let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+            let left = Timespec::try_from(left)?;
             poll(&mut [PollFd::from_borrowed_fd(ready, PollFlags::IN)], Some(&left))?;
         }
     }
@@ -257,6 +261,19 @@ impl Net {
     pub(super) fn bridge_attribute(&self, bridge: &str, name: &str) -> Result<String, Failed> {
         let path = self.settings("").places.class.join(bridge).join("bridge").join(name);
         Ok(fs::read_to_string(path)?.trim().to_owned())
+    }
+}
+
+/// An engine's settings whose files are in `folder`, and whose links are in `class`.
+pub(super) fn settings(folder: &Path, class: PathBuf, config: &str) -> EngineSettings {
+    EngineSettings {
+        network: toml::from_str(config).expect(config),
+        cards: CardRule::AnyEthernet,
+        places: Places { class, udev: folder.join("udev") },
+        udev_patience: Duration::ZERO,
+        state: folder.join("network.json"),
+        resolv_conf: folder.join("resolv.conf"),
+        ..EngineSettings::default()
     }
 }
 

@@ -4,13 +4,16 @@ use super::super::lease;
 use super::super::message::{self, Reply};
 use super::super::names;
 use super::super::packet::{self, CLIENT_PORT};
-use super::{Action, Client, Exchange, Lease, Now, State};
+use super::{Action, Client, Conflict, Exchange, Known, Lease, Now, State};
+use crate::netlink::mac_text;
 use dhcproto::v4::{DhcpOption, MessageType, OptionCode};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// RFC 2131, 3.1, 5: a client waits at least this long after it refused an address.
 const PAUSE_AFTER_CONFLICT: Duration = Duration::from_secs(10);
+/// RFC 5227, 1.1 (`DEFEND_INTERVAL`): two hosts that both defend an address must not fill the link with that.
+const DEFENCE_PAUSE: Duration = Duration::from_secs(10);
 /// The longest pause before a server that takes its offers back is asked again.
 const LONGEST_PAUSE: u64 = 64;
 /// Answers of no use that are told of for each question: whoever hears the question can send thousands.
@@ -33,16 +36,18 @@ impl Client {
     /// asks for it in the same way at the same time.
     pub fn arp(&mut self, packet: &[u8], now: Now) -> Vec<Action> {
         let mut actions = Vec::new();
-        let State::Probing { lease, .. } = &self.state else { return actions };
         // A bridge may send the client's own packets back.
         let Some(arp) = packet::parse_arp(packet).filter(|arp| arp.sender_mac != self.mac) else { return actions };
+        if let Some(address) = self.held().map(|lease| lease.address).filter(|address| *address == arp.sender) {
+            self.defend(address, arp.sender_mac, now, &mut actions);
+        }
+        let State::Probing { lease, .. } = &self.state else { return actions };
         if arp.sender == lease.address || (arp.sender.is_unspecified() && arp.target == lease.address) {
             let lease = lease.clone();
-            let mac: Vec<String> = arp.sender_mac.iter().map(|byte| format!("{byte:02x}")).collect();
             let text = format!(
                 "{} is in use by {}; it is declined, and another is asked for in {} s",
                 lease.address,
-                mac.join(":"),
+                mac_text(arp.sender_mac),
                 PAUSE_AFTER_CONFLICT.as_secs()
             );
             self.say(&mut actions, true, text);
@@ -51,6 +56,23 @@ impl Client {
             self.state = State::Waiting { until: now.boot.saturating_add(PAUSE_AFTER_CONFLICT) };
         }
         actions
+    }
+
+    /// Another host sends from the address that is in use. It is kept: a host that serves others must not lose its
+    /// address because of a mistake elsewhere (RFC 5227, 2.4 c).
+    fn defend(&mut self, address: Ipv4Addr, other: [u8; 6], now: Now, actions: &mut Vec<Action>) {
+        let answered = self.conflict.as_ref().map(|conflict| conflict.answered);
+        let due = answered.is_none_or(|answered| answered.saturating_add(DEFENCE_PAUSE) <= now.boot);
+        if due {
+            actions.push(Action::Arp(packet::arp_announcement(self.mac, address)));
+        }
+        let text = format!(
+            "{address} is also claimed by {}; it is kept, but connections may break: give that host another address",
+            mac_text(other)
+        );
+        self.say(actions, true, text.clone());
+        let answered = answered.filter(|_| !due).unwrap_or(now.boot);
+        self.conflict = Some(Conflict { seen: now.boot, answered, text });
     }
 
     /// The question that is open.
@@ -76,8 +98,7 @@ impl Client {
             }
             (State::Requesting { exchange, offer }, MessageType::Ack) => {
                 if let Some(lease) = self.judge(reply, &exchange, Some(offer.address), now, actions) {
-                    self.state = State::Probing { lease, probes: 0, next: now.boot };
-                    actions.extend(self.tick(now));
+                    self.probe(lease, now, actions);
                 }
             }
             (State::Requesting { offer, .. }, MessageType::Nak) if server(reply) == Some(offer.server) => {
@@ -92,12 +113,16 @@ impl Client {
                 );
                 self.state = State::Waiting { until: now.boot.saturating_add(pause) };
             }
-            (State::Rebooting { exchange, address, held }, MessageType::Ack) => {
+            (State::Rebooting { exchange, address, known }, MessageType::Ack) => {
                 if let Some(lease) = self.judge(reply, &exchange, Some(address), now, actions) {
-                    self.bind(lease, held.is_some(), actions);
+                    match known {
+                        Known::Kept => self.bind(lease, false, actions),
+                        Known::Unproven(_) => self.probe(lease, now, actions),
+                        Known::Held(_) => self.bind(lease, true, actions),
+                    }
                 }
             }
-            (State::Rebooting { address, held: None, .. }, MessageType::Nak) => {
+            (State::Rebooting { address, known: Known::Kept | Known::Unproven(_), .. }, MessageType::Nak) => {
                 self.say(actions, false, format!("{address} is not to be had here any more{}", words(reply)));
                 self.wish = None;
                 self.discover(now, actions);
@@ -110,7 +135,7 @@ impl Client {
             // Only its own server was asked, and no other has a say.
             (State::Renewing { lease, .. }, MessageType::Nak) if server(reply) != Some(lease.server) => {}
             (
-                State::Rebooting { held: Some(lease), .. }
+                State::Rebooting { known: Known::Held(lease), .. }
                 | State::Renewing { lease, .. }
                 | State::Rebinding { lease, .. },
                 MessageType::Nak,

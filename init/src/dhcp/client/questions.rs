@@ -3,7 +3,7 @@
 use super::super::message::Request;
 use super::super::packet;
 use super::super::timing::half_of_the_rest;
-use super::{Action, Client, Event, Exchange, Lease, Now, State};
+use super::{Action, Client, Event, Exchange, Known, Lease, Now, State};
 use dhcproto::v4::MessageType;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -50,7 +50,7 @@ impl Client {
                 self.discover(now, actions);
             }
             State::Requesting { exchange, offer } => self.send_request(exchange, offer, now, actions),
-            State::Rebooting { exchange, address, held } => self.reboot(exchange, address, held, now, actions),
+            State::Rebooting { exchange, address, known } => self.reboot(exchange, address, known, now, actions),
             State::Probing { lease, probes, .. } if probes < PROBES => {
                 actions.push(Action::Arp(packet::arp_probe(self.mac, lease.address)));
                 let next = now.boot.saturating_add(PROBE_PAUSE);
@@ -59,6 +59,11 @@ impl Client {
             State::Probing { lease, .. } => {
                 actions.push(Action::Arp(packet::arp_announcement(self.mac, lease.address)));
                 self.bind(lease, false, actions);
+            }
+            // The clock jumped, or the process was killed before T1 and is back after T2: its server had its turn.
+            State::Bound { lease } if over(lease.rebinding()) => {
+                let exchange = self.exchange(now);
+                self.rebind(exchange, lease, now, actions);
             }
             State::Bound { lease } if over(lease.renewal()) => {
                 let exchange = self.exchange(now);
@@ -111,20 +116,13 @@ impl Client {
     }
 
     /// Asks whether an address is still the host's, or gives the question up.
-    fn reboot(
-        &mut self,
-        exchange: Exchange,
-        address: Ipv4Addr,
-        held: Option<Lease>,
-        now: Now,
-        actions: &mut Vec<Action>,
-    ) {
+    fn reboot(&mut self, exchange: Exchange, address: Ipv4Addr, known: Known, now: Now, actions: &mut Vec<Action>) {
         if exchange.began.saturating_add(REBOOT_LIMIT) > now.boot {
             let mut request = self.request(MessageType::Request);
             request.requested = Some(address);
             let exchange = self.ask(exchange, &request, now, actions);
-            self.state = State::Rebooting { exchange, address, held };
-        } else if let Some(lease) = held {
+            self.state = State::Rebooting { exchange, address, known };
+        } else if let Known::Held(lease) = known {
             let text =
                 format!("no DHCP server confirms {address} since the carrier came back; it is kept for its lease");
             self.say(actions, true, text);
@@ -133,6 +131,12 @@ impl Client {
             self.say(actions, false, format!("no DHCP server knows of {address}; asking for any address"));
             self.discover(now, actions);
         }
+    }
+
+    /// Begins to ask whether anybody uses the address of a lease that was granted.
+    pub(super) fn probe(&mut self, lease: Lease, now: Now, actions: &mut Vec<Action>) {
+        self.state = State::Probing { lease, probes: 0, next: now.boot };
+        actions.extend(self.tick(now));
     }
 
     fn renew(&mut self, exchange: Exchange, lease: Lease, now: Now, actions: &mut Vec<Action>) {
@@ -177,6 +181,7 @@ impl Client {
     pub(super) fn lose(&mut self, why: String, now: Now, actions: &mut Vec<Action>) {
         actions.push(Action::Tell(Event::Lost { why }));
         self.said.clear();
+        self.conflict = None;
         self.discover(now, actions);
     }
 
@@ -185,7 +190,8 @@ impl Client {
         self.refusals = 0;
         self.wish = None;
         self.listening = false;
-        self.said.clear();
+        // What is still wrong was said already.
+        self.said = self.conflict.as_ref().map(|conflict| conflict.text.clone()).unwrap_or_default();
         actions.push(Action::Tell(Event::Bound { lease: lease.clone(), renewed }));
         self.state = State::Bound { lease };
     }

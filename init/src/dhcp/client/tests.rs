@@ -1,5 +1,6 @@
 //! The machine against a server that lives in the test, by a clock that is a number.
 
+mod conflicts;
 mod play;
 
 use super::super::packet::{Arp, arp_probe};
@@ -47,7 +48,7 @@ fn the_first_usable_offer_is_asked_for_probed_and_used_within_0_6_s() {
     assert_eq!(play.seen(), [(REQUEST, Some(ADDRESS), NONE)]);
     play.after(20);
     play.answer(MessageType::Ack, ADDRESS);
-    assert!(play.client.wants_arp() && !play.client.wants_dhcp());
+    assert!(play.client.arp_watch() == Some(ArpWatch::Probe) && !play.client.wants_dhcp());
     let granted = play.ms;
     play.after(599);
     assert!(play.arp.iter().all(|probe| probe.sender == NONE && probe.target == ADDRESS && probe.sender_mac == MAC));
@@ -58,7 +59,7 @@ fn the_first_usable_offer_is_asked_for_probed_and_used_within_0_6_s() {
     let (lease, renewed) = play.lease();
     assert_eq!((lease.address, lease.lease_s, renewed), (ADDRESS, 3600, false));
     assert_eq!((lease.began, lease.obtained_at), (1000, WALL + 1000));
-    assert_eq!((play.client.state(), play.client.wants_arp()), ("bound", false));
+    assert_eq!((play.client.state(), play.client.arp_watch()), ("bound", Some(ArpWatch::Claims(ADDRESS))));
     assert_eq!(play.client.deadline(), Some(Duration::from_secs(2800)));
 }
 
@@ -143,6 +144,14 @@ fn the_last_lease_is_given_up_after_8_s_or_by_a_nak() {
     play.answer_with(MessageType::Nak, NONE, SECOND, 0, |_| {});
     assert_eq!(play.seen(), [(DISCOVER, None, NONE)]);
     assert!(play.events.iter().all(|event| matches!(event, Event::Say { warning: false, .. })));
+}
+
+#[test]
+fn a_lease_that_is_past_t2_goes_to_every_server_at_once() {
+    let mut play = Play::bound(3600);
+    play.jump(3_200_000);
+    assert_eq!((play.client.state(), play.sent[0].1), ("rebinding", None));
+    assert_eq!(play.seen(), [(REQUEST, None, ADDRESS)]);
 }
 
 #[test]
@@ -236,50 +245,6 @@ fn a_nak_takes_a_lease_in_use_away() {
 }
 
 #[test]
-fn a_conflict_is_declined_and_waited_out() {
-    let conflicts = [
-        // Somebody answers the probe, or just talks, or probes for the same address.
-        Arp { operation: 2, sender_mac: OTHER_MAC, sender: ADDRESS, target: NONE },
-        Arp { operation: 1, sender_mac: OTHER_MAC, sender: ADDRESS, target: SERVER },
-        Arp { operation: 1, sender_mac: OTHER_MAC, sender: NONE, target: ADDRESS },
-    ];
-    for conflict in conflicts {
-        let mut play = Play::new(None);
-        play.answer(MessageType::Offer, ADDRESS);
-        play.answer(MessageType::Ack, ADDRESS);
-        play.after(300);
-        play.seen();
-        // Not: the own probe that comes back, others that ask for it or talk of something else, nonsense.
-        for harmless in [
-            arp_probe(MAC, ADDRESS),
-            arp(Arp { operation: 1, sender_mac: OTHER_MAC, sender: SERVER, target: ADDRESS }),
-            arp(Arp { operation: 1, sender_mac: OTHER_MAC, sender: NONE, target: OTHER }),
-            vec![1; 20],
-        ] {
-            let actions = play.client.arp(&harmless, at(play.ms));
-            assert_eq!(actions, []);
-        }
-        let actions = play.client.arp(&arp(conflict), at(play.ms));
-        play.take(actions);
-        assert!(play.warned("192.0.2.7 is in use by 02:00:00:00:00:09"));
-        let server = play.sent[0].0.opts().get(OptionCode::ServerIdentifier).cloned();
-        assert_eq!(server, Some(DhcpOption::ServerIdentifier(SERVER)));
-        assert_eq!(play.seen(), [(MessageType::Decline, Some(ADDRESS), NONE)]);
-        play.after(9_999);
-        assert_eq!((play.sent.len(), play.client.state()), (0, "waiting"));
-        play.after(1);
-        assert_eq!(play.seen(), [(DISCOVER, None, NONE)]);
-    }
-}
-
-fn arp(arp: Arp) -> Vec<u8> {
-    let mut packet = arp_probe(arp.sender_mac, arp.target);
-    packet[6..8].copy_from_slice(&arp.operation.to_be_bytes());
-    packet[14..18].copy_from_slice(&arp.sender.octets());
-    packet
-}
-
-#[test]
 fn a_carrier_that_comes_back_has_the_lease_verified() {
     let back = |play: &mut Play| {
         for up in [false, true] {
@@ -338,7 +303,7 @@ fn without_a_carrier_nothing_is_sent_but_the_lease_ends() {
 #[test]
 fn a_process_that_was_killed_goes_on_in_silence() {
     let lease = previous();
-    let settings = Settings { mac: MAC, hostname: None, previous: None };
+    let settings = Settings { mac: MAC, hostname: None, previous: None, unproven: false };
     let mut play = Play::with(Client::resume(settings, lease.clone(), 5));
     let actions = play.client.link(true, at(play.ms));
     play.take(actions);

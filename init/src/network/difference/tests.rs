@@ -212,6 +212,69 @@ fn only_what_changed_is_made_anew() {
 }
 
 #[test]
+fn a_bond_of_each_mode_is_made_changed_and_removed() {
+    let config = |mode: &str| {
+        format!(
+            "[bond.bond0]\nports = ['eth0', 'eth1']\nmode = '{mode}'\n\
+             [bridge.xenbr0]\nports = ['bond0']\nmtu = 9000\naddresses = ['192.0.2.5/24']\n"
+        )
+    };
+    for (mode, number) in [("active-backup", 1), ("balance-xor", 2), ("802.3ad", 4)] {
+        let (mut world, mut made) = (machine(&["eth0", "eth1"]), Made::default());
+        let acts = converge(&plan(&config(mode)), &BTreeMap::new(), &mut world, &mut made);
+        // Each card is set down before it becomes a port, and nothing is done twice.
+        let place = |wanted: &dyn Fn(&Act) -> bool| acts.iter().position(wanted).expect(mode);
+        for card in ["eth0", "eth1"] {
+            let down = place(&|act| matches!(act, Act::Up { link, up: false } if link.name == card));
+            let port = place(
+                &|act| matches!(act, Act::Port { link, master: Some((_, master)) } if link.name == card && master == "bond0"),
+            );
+            assert!(down < port, "{mode}: {acts:?}");
+        }
+        assert_eq!(acts.iter().filter(|act| matches!(act, Act::Port { .. })).count(), 3, "{mode}: {acts:?}");
+        let link = |name: &str| world.named(name).unwrap();
+        assert_eq!((link("bond0").bond_mode, link("bond0").mac), (Some(number), link("eth0").mac));
+        assert_eq!(
+            (ports(&world, "bond0"), ports(&world, "xenbr0")),
+            (vec!["eth0".into(), "eth1".into()], vec!["bond0".into()])
+        );
+        assert!(world.links.iter().all(|link| link.mtu == 9000 && link.up), "{:?}", world.links);
+
+        // A card leaves the bond, and nothing else is touched.
+        let fewer = config(mode).replace(", 'eth1'", "");
+        let acts = converge(&plan(&fewer), &BTreeMap::new(), &mut world, &mut made);
+        assert!(
+            acts.iter().any(|act| matches!(act, Act::Port { link, master: None } if link.name == "eth1")),
+            "{acts:?}"
+        );
+        assert!(!acts.iter().any(|act| matches!(act, Act::Create { .. } | Act::Delete { .. })), "{acts:?}");
+        assert_eq!(ports(&world, "bond0"), ["eth0"]);
+        converge(&plan(&config(mode)), &BTreeMap::new(), &mut world, &mut made);
+
+        // The mode of a bond with ports cannot be changed: it is made anew, and the bridge and its address stay.
+        let (other, other_number) = if number == 4 { ("balance-xor", 2) } else { ("802.3ad", 4) };
+        let acts = converge(&plan(&config(other)), &BTreeMap::new(), &mut world, &mut made);
+        let made_anew: Vec<&str> = acts
+            .iter()
+            .filter_map(|act| match act {
+                Act::Delete { link } => Some(link.name.as_str()),
+                Act::Create { name, .. } => Some(name.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(made_anew, ["bond0", "bond0"]);
+        assert_eq!(world.named("bond0").unwrap().bond_mode, Some(other_number));
+        assert_eq!((ports(&world, "bond0"), world.addresses.len()), (vec!["eth0".into(), "eth1".into()], 1));
+        assert!(world.links.iter().all(|link| link.mtu == 9000 && link.up), "{:?}", world.links);
+
+        converge(&plan("[bridge.xenbr0]\nports = ['eth0']\n"), &BTreeMap::new(), &mut world, &mut made);
+        assert!(world.named("bond0").is_none() && made.links == ["xenbr0".to_owned()].into(), "{made:?}");
+        assert_eq!(ports(&world, "xenbr0"), ["eth0"]);
+        assert!(world.links.iter().all(|link| link.mtu == 1500 && link.up), "{:?}", world.links);
+    }
+}
+
+#[test]
 fn what_others_made_is_neither_taken_nor_removed() {
     let (mut world, made) = (machine(&["eth0", "xenbr0", "guests"]), Made::default());
     world.links[2].kind = Some("vlan".into());

@@ -6,6 +6,7 @@ use crate::dhcp::{Endpoint, Event, Settings};
 use crate::netlink::{Link, Mac};
 use crate::network::difference::remaining_s;
 use crate::network::plan::{Plan, PortRule};
+use crate::network::state::BridgeState;
 use crate::network::world::World;
 use rustix::fd::BorrowedFd;
 use std::collections::BTreeMap;
@@ -19,8 +20,12 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub(super) struct Client {
     pub(super) lease: Option<Lease>,
     running: Option<Running>,
+    /// A lease that an earlier endpoint was granted and had not probed to its end.
+    unproven: Option<Lease>,
     /// Whether the lease is an earlier engine's, so that the endpoint goes on with it.
     taken_over: bool,
+    /// Whether the earlier engine saw no carrier, or was not done with verifying the lease since it came back.
+    verify: bool,
     again: Option<Duration>,
 }
 
@@ -35,8 +40,16 @@ struct Running {
 }
 
 impl Client {
-    pub(super) fn from_record(lease: Lease) -> Self {
-        Self { lease: Some(lease), taken_over: true, ..Self::default() }
+    /// Goes on where an earlier engine was killed; `None`: it had no lease.
+    pub(super) fn from_record(bridge: &BridgeState) -> Option<Self> {
+        let (lease, unproven) = (bridge.lease.clone(), bridge.unproven.clone());
+        if lease.is_none() && unproven.is_none() {
+            return None;
+        }
+        // What is over is only a wish.
+        let taken_over = lease.as_ref().is_some_and(|lease| remaining_s(lease, now().as_secs()) != Some(0));
+        let verify = taken_over && (!bridge.carrier || bridge.dhcp.as_deref() == Some("verifying"));
+        Some(Self { lease, unproven, taken_over, verify, ..Self::default() })
     }
 
     pub(super) fn fds(&self) -> Vec<BorrowedFd<'_>> {
@@ -44,7 +57,20 @@ impl Client {
     }
 
     pub(super) fn state(&self) -> &'static str {
-        self.running.as_ref().map_or("waiting for a carrier", |running| running.endpoint.state())
+        match &self.running {
+            Some(running) => running.endpoint.state(),
+            None if self.taken_over && self.verify => "verifying",
+            None if self.taken_over => "bound",
+            None => "waiting for a carrier",
+        }
+    }
+
+    pub(super) fn conflict(&self) -> Option<&str> {
+        self.running.as_ref().and_then(|running| running.endpoint.conflict())
+    }
+
+    pub(super) fn unproven(&self) -> Option<&Lease> {
+        self.running.as_ref().map_or(self.unproven.as_ref(), |running| running.endpoint.unproven())
     }
 
     fn deadline(&self) -> Option<Duration> {
@@ -108,12 +134,19 @@ impl Engine {
                 continue;
             }
             // The same link under another name of the host: the lease goes on. Another card's lease does not.
-            let before = client.running.take().map(|running| (running.index, running.mac));
-            let keep = client.taken_over || before == Some((host.index, mac));
+            let before = client.running.take();
+            let here = before.as_ref().is_some_and(|running| (running.index, running.mac) == (host.index, mac));
+            if let Some(running) = before {
+                client.unproven = running.endpoint.unproven().filter(|_| here).cloned();
+            }
+            let keep = client.taken_over || here;
+            client.unproven.take_if(|lease| remaining_s(lease, now.as_secs()) == Some(0));
+            let previous = client.unproven.as_ref().or(client.lease.as_ref()).or_else(|| self.known_leases.get(name));
             let settings = Settings {
                 mac,
                 hostname: hostname.clone(),
-                previous: client.lease.clone().or_else(|| self.known_leases.get(name).cloned()),
+                previous: previous.cloned(),
+                unproven: client.unproven.is_some(),
             };
             let valid = client.lease.take_if(|lease| keep && remaining_s(lease, now.as_secs()) != Some(0));
             changed |= client.lease.take().is_some();
@@ -124,12 +157,15 @@ impl Engine {
             };
             match opened {
                 Ok(mut endpoint) => {
-                    if !carrier {
-                        events.extend(endpoint.link(false, now).into_iter().map(|event| (name.clone(), event)));
+                    // A lease is verified when the carrier comes back, also when nobody was there to see it.
+                    let told =
+                        [(!carrier || client.verify).then_some(false), (carrier && client.verify).then_some(true)];
+                    for up in told.into_iter().flatten() {
+                        events.extend(endpoint.link(up, now).into_iter().map(|event| (name.clone(), event)));
                     }
                     let hostname = hostname.clone();
                     client.running = Some(Running { endpoint, index: host.index, mac, hostname, carrier });
-                    client.taken_over = false;
+                    (client.taken_over, client.verify, client.unproven) = (false, false, None);
                 }
                 Err(error) => {
                     client.again = Some(now + AGAIN);
@@ -151,7 +187,10 @@ impl Engine {
         for (name, client) in &mut self.clients {
             look |= client.running.is_none();
             if let Some(running) = &mut client.running {
+                let before = (running.endpoint.state(), running.endpoint.conflict().is_some());
                 events.extend(running.endpoint.turn(now).into_iter().map(|event| (name.clone(), event)));
+                // The state is told to people, and to the engine that follows should this one be killed.
+                look |= before != (running.endpoint.state(), running.endpoint.conflict().is_some());
             }
         }
         for (name, event) in events {

@@ -13,7 +13,7 @@ const ANNOUNCED: u8 = 2;
 
 impl Engine {
     pub(super) fn publish(&mut self, world: &World) {
-        let mut bridges = std::collections::BTreeMap::new();
+        let mut bridges = std::collections::BTreeMap::<String, BridgeState>::new();
         for (name, wanted) in &self.plan.bridges {
             let Some(link) = world.named(name) else { continue };
             if link.up && self.reported_up.insert(name.clone()) {
@@ -25,9 +25,12 @@ impl Engine {
             bridges.insert(name.clone(), state);
         }
         let leases = self.leases();
-        let (dns, search) = resolv::sources(&self.plan, &leases);
+        let announced = bridges.iter().map(|(name, bridge)| (name.clone(), bridge.name_servers.clone())).collect();
+        let (dns, search) = resolv::sources(&self.plan, &leases, &announced);
         let made = self.made.clone();
-        let warnings = self.troubles.union(&self.missing).cloned().collect();
+        let conflicts =
+            self.clients.iter().filter_map(|(name, client)| Some(format!("{name}: {}", client.conflict()?)));
+        let warnings = self.troubles.union(&self.missing).cloned().chain(conflicts).collect();
         self.write_state(NetworkState { format: FORMAT, managed: true, bridges, dns, search, warnings, made });
         if self.addresses_begun {
             self.write_resolv_conf();
@@ -129,6 +132,11 @@ impl Engine {
             gateways: routes.iter().filter_map(|route| route.gateway).collect(),
             dhcp: wanted.dhcp.then(|| client.map_or("not begun", |client| client.state()).to_owned()),
             lease,
+            name_servers: host
+                .filter(|_| wanted.slaac)
+                .map(|host| self.announced.of(host).to_vec())
+                .unwrap_or_default(),
+            unproven: client.and_then(|client| client.unproven()).cloned(),
         }
     }
 }

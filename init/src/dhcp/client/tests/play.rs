@@ -1,6 +1,6 @@
 //! The client, a clock that is a number, and a server that answers when the test says so.
 
-use super::super::super::packet::{Arp, build_udp, parse_arp, parse_udp};
+use super::super::super::packet::{Arp, arp_probe, build_udp, parse_arp, parse_udp};
 use super::super::*;
 use dhcproto::v4::{DhcpOption, Message, MessageType, Opcode, OptionCode};
 use dhcproto::{Decodable, Encodable};
@@ -24,7 +24,7 @@ pub(super) struct Play {
 
 impl Play {
     pub(super) fn new(previous: Option<Lease>) -> Self {
-        let settings = Settings { mac: MAC, hostname: Some("host".into()), previous };
+        let settings = Settings { mac: MAC, hostname: Some("host".into()), previous, unproven: false };
         Self::with(Client::new(settings, 1, at(1_000_000)))
     }
 
@@ -195,4 +195,11 @@ pub(super) fn previous() -> Lease {
     let Some(lease) = play.client.held().cloned() else { panic!() };
     play.after(1);
     lease
+}
+
+pub(super) fn arp(arp: Arp) -> Vec<u8> {
+    let mut packet = arp_probe(arp.sender_mac, arp.target);
+    packet[6..8].copy_from_slice(&arp.operation.to_be_bytes());
+    packet[14..18].copy_from_slice(&arp.sender.octets());
+    packet
 }
