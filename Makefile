@@ -11,6 +11,8 @@ PROGRAMS := target/$(TARGET)/release
 SUDO     := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=SINO_MIRROR,SOURCE_DATE_EPOCH,SINO_QEMU_ACCEL)
 # Cargo as root, for tests that mount; with files of its own, so that it leaves none of root's in yours.
 ROOT_CARGO := $(if $(SUDO),$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" "CARGO_TARGET_DIR=$(CURDIR)/target/as-root") cargo
+# Tests of stage two that need root, and that plain "cargo test" and "cargo clippy --all-targets" leave out.
+ROOT_TESTS := $(addprefix --test ,network_namespace dhcp_server storage_images identity_power_cut guests_ping)
 QUIET    := $(if $(CI),--quiet)
 
 .PHONY: help demo test test-long check fuzz fuzz-short iso programs tools qemu clean
@@ -50,9 +52,10 @@ check: tools
 	cargo fmt --manifest-path initramfs/fuzz/Cargo.toml --check
 	CARGO_TARGET_DIR=target/fuzz cargo clippy --locked --release --manifest-path initramfs/fuzz/Cargo.toml -- -D warnings
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked -p sino-init -p sino-initramfs -p sino-image $(ROOT_TESTS) --test namespace --test lvm_oracle --test built -- -D warnings
 	cargo test --locked --workspace
 	$(ROOT_CARGO) test --locked -p sino-initramfs --test namespace --test lvm_oracle
-	$(ROOT_CARGO) test --locked -p sino-init --test network_namespace --test dhcp_server --test storage_images --test identity_power_cut --test guests_ping
+	$(ROOT_CARGO) test --locked -p sino-init $(ROOT_TESTS)
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 
 qemu: iso

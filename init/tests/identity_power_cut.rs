@@ -208,7 +208,7 @@ fn power_cuts() -> Outcome {
                 }
             });
             // Any moment: the clock's last digits are as good as chance.
-            let chance = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.subsec_nanos() / 1000;
+            let chance = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.subsec_micros();
             thread::sleep(Duration::from_micros(u64::from(chance % 120_000)));
             cut_power(&srv)?;
             writer.join().map_err(|_| "the writer died")?;

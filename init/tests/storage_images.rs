@@ -177,7 +177,7 @@ fn bring_up(image: &Image) -> Result<(Srv, Vec<String>), Failed> {
     let group = Group { name: "xvg".into(), uuid: Some("u".into()), volumes: vec![volume], ..Group::default() };
     let said = RefCell::new(Vec::new());
     let srv = srv::attempt(Host::this(), &schema::Storage::default(), &group, &|line| {
-        said.borrow_mut().push(line.to_owned())
+        said.borrow_mut().push(line.to_owned());
     });
     eprintln!("{srv:?} {said:?}");
     Ok((srv, said.into_inner()))
@@ -417,6 +417,7 @@ fn swap_area() -> Outcome {
     expect(names == ["/dev/xvg/swap", "/dev/xvg/more"] && problems.is_empty(), (&swaps, &problems))
 }
 
+#[allow(clippy::unnecessary_wraps)] // what a question is answered with
 fn ask(_: &str) -> anyhow::Result<Option<String>> {
     Ok(None)
 }
