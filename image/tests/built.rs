@@ -206,7 +206,7 @@ fn what_is_held_in_ram_is_enough_to_end_a_host() {
     fs::create_dir(&left).unwrap();
     let mut copy = Command::new("cpio");
     copy.args(["-p", "-d", "--quiet"]).arg(&left).current_dir(&root);
-    let relative: String = list.lines().map(|path| format!(".{path}\n")).collect();
+    let relative = list.lines().flat_map(|path| [".", path, "\n"]).collect::<String>();
     command::run_with_input(&mut copy, relative.as_bytes()).unwrap();
     for folder in ["dev", "tmp"] {
         fs::create_dir(left.join(folder)).unwrap();
