@@ -118,9 +118,10 @@ impl Record {
         actions.push(Action::Note { text: format!("{}: {text}", self.shown()), warning });
     }
 
-    /// Changes the state; the time counts from the change of its kind.
+    /// Changes the state; the time counts from the change of its kind, or of the way of stopping.
     pub(super) fn enter(&mut self, state: State, now: u64) {
-        if std::mem::discriminant(&self.state) != std::mem::discriminant(&state) {
+        let stopping = matches!(state, State::Stopping { .. }) && self.state != state;
+        if stopping || std::mem::discriminant(&self.state) != std::mem::discriminant(&state) {
             self.since_us = now;
         }
         self.state = state;

@@ -31,9 +31,12 @@ impl Engine {
         let Some(guest) = self.guests.get_mut(name) else { return self.start_one(name, now) };
         match guest.state {
             _ if all => guest.note("all guests are being stopped already", false, &mut self.actions),
+            _ if then_start && !guest.managed => {
+                guest.note("it has no configuration to start it with again", true, &mut self.actions);
+            }
             State::Stopping { .. } => guest.then_start = then_start,
             _ if guest.state.is_up() => {
-                guest.then_start = then_start && guest.managed;
+                guest.then_start = then_start;
                 self.begin_shutdown(name, now);
             }
             State::Starting { .. } => {
@@ -65,6 +68,21 @@ impl Engine {
                     guest.down("not started, because all guests are stopped", now, &mut self.actions);
                 }
                 _ => {}
+            }
+        }
+        // One that was being stopped already has its share, too, and no more.
+        let under_way = |how: How| match how {
+            How::Shutdown => Some(1),
+            How::Save => Some(0),
+            How::Queued | How::AfterCreate | How::Destroy => None,
+        };
+        let names: Vec<String> = self.guests.keys().cloned().collect();
+        for name in names {
+            let Some(State::Stopping { how }) = self.state(&name).cloned() else { continue };
+            let Some(further) = under_way(how) else { continue };
+            let until = self.share(&name, further, now);
+            if let Some(guest) = self.guests.get_mut(&name) {
+                guest.stop_until = Some(guest.stop_until.map_or(until, |already| already.min(until)));
             }
         }
     }
@@ -197,31 +215,38 @@ impl Engine {
         }
     }
 
-    /// Until when a guest may take for one way of stopping, with `further` ways after that one: its own time, or its share of
-    /// what is left when it and those that it is after need more.
+    /// Until when a guest may take for one way of stopping, with `further` ways after that one: its own time, or what those
+    /// that it is after leave of the time until the deadline. Each of them needs its own time at the most, and when that is
+    /// too much for all, an equal part.
     fn share(&self, name: &str, further: u64, now: u64) -> u64 {
         let Some(guest) = self.guests.get(name) else { return now };
         let own = u64::from(guest.spec.guest.stop_timeout) * SECOND;
         let Some(all) = self.stopping else { return now.saturating_add(own) };
-        let chains = self.chains();
-        let below = self.graph.after.get(name).into_iter().flatten().filter_map(|other| chains.get(other.as_str()));
         let further = if guest.spec.guest.stop == StopAs::Save { further } else { 0 };
-        let chain = own.saturating_mul(1 + further).saturating_add(below.copied().max().unwrap_or_default());
         let left = all.hard.saturating_sub(now);
-        let share = u128::from(left) * u128::from(own) / u128::from(chain.max(1));
-        now.saturating_add(own.min(u64::try_from(share).unwrap_or(u64::MAX)))
+        let below = |chains: &BTreeMap<&str, u64>| {
+            let after = self.graph.after.get(name).into_iter().flatten();
+            after.filter_map(|other| chains.get(other.as_str()).copied()).max().unwrap_or_default()
+        };
+        let equal = left / (1 + further + below(&self.chains(|_| 1)));
+        let kept = below(&self.chains(|timeout| timeout.min(equal))).saturating_add(own.min(equal) * further);
+        now.saturating_add(own.min(left.saturating_sub(kept)))
     }
 
-    /// How long each guest that still runs, and then those that it is after, may take to stop, one after the other.
-    fn chains(&self) -> BTreeMap<&str, u64> {
+    /// For each guest the sum of what `each` makes of the `stop_timeout`s (in microseconds) of itself and those that it is after,
+    /// as far as they still run, where that sum is largest. A guest that may be saved counts twice.
+    fn chains(&self, each: impl Fn(u64) -> u64) -> BTreeMap<&str, u64> {
         let mut chains: BTreeMap<&str, u64> = BTreeMap::new();
         for name in &self.graph.sequence {
             let Some(guest) = self.guests.get(name) else { continue };
             let ways = if guest.spec.guest.stop == StopAs::Save { 2 } else { 1 };
             let below = self.graph.after.get(name).into_iter().flatten().filter_map(|other| chains.get(other.as_str()));
             let below = below.copied().max().unwrap_or_default();
-            let own =
-                if guest.state.is_settled() { 0 } else { u64::from(guest.spec.guest.stop_timeout) * SECOND * ways };
+            let own = if guest.state.is_settled() {
+                0
+            } else {
+                each(u64::from(guest.spec.guest.stop_timeout) * SECOND) * ways
+            };
             chains.insert(name, below.saturating_add(own));
         }
         chains
@@ -236,7 +261,7 @@ impl Engine {
             state == Some(&State::Stopping { how: How::Queued })
                 && self.dependents.get(*name).is_none_or(|others| others.iter().all(down))
         };
-        let chains = self.chains();
+        let chains = self.chains(|timeout| timeout);
         let latest = |name: &String| all.hard.saturating_sub(chains.get(name.as_str()).copied().unwrap_or_default());
         self.graph.sequence.iter().rev().filter(queued).map(|name| (latest(name), name.clone())).collect()
     }

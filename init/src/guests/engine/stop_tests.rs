@@ -47,6 +47,32 @@ fn a_guest_that_does_not_listen_holds_up_nobody_else_and_ends_as_configured() {
 }
 
 #[test]
+fn one_that_is_being_stopped_already_has_its_share_and_no_more() {
+    let mut world = started("[db]\n[web]\nafter = ['db']\nstop_timeout = 3000\n", &[("web", deaf())]);
+    world.settle();
+    world.log.clear();
+    world.now = 100 * SECOND;
+    world.feed(Event::Stop { name: "web".into() });
+    world.feed(Event::StopAll { until_us: 280 * SECOND });
+    world.settle();
+    // 135 s for two, of which one would take 3000 s and the other 120 s: an equal part.
+    let lines = done(&world);
+    assert!(lines[1].starts_with("167.5") && lines[1].ends_with(" destroy web"), "{lines:?}");
+    assert!(lines[2].starts_with("168 ") && lines[2].ends_with(" shutdown db"), "{lines:?}");
+    assert_eq!(state(&world, "db"), "stopped: shut down");
+}
+
+#[test]
+fn the_time_that_a_guest_took_counts_from_when_it_was_asked() {
+    let mut world = started("[db]\nstop = 'destroy'\nstop_timeout = 20\n[web]\nafter = ['db']\n", &[("db", deaf())]);
+    world.settle();
+    let until_us = world.now + 180 * SECOND;
+    world.feed(Event::StopAll { until_us });
+    world.settle();
+    assert_eq!(state(&world, "db"), "stopped: destroyed; did not shut down within 20 s");
+}
+
+#[test]
 fn one_that_cannot_be_asked_is_not_waited_for() {
     let behaviour = Behaviour { asked: false, ..Behaviour::default() };
     let mut world = started("[a]\n", &[("a", behaviour)]);
@@ -76,6 +102,32 @@ fn the_limit_holds_while_the_deadline_allows_it_and_yields_when_it_does_not() {
             |(at, action): &(u64, Action)| matches!(action, Action::Shutdown { .. }).then_some((at - begun) / SECOND);
         assert_eq!(world.log.iter().filter_map(asked).collect::<Vec<_>>(), expected, "{deadline}");
         assert!(world.engine.report().iter().all(|guest| guest.cause == "shut down"), "{:#?}", world.engine.report());
+    }
+}
+
+#[test]
+fn near_the_deadline_nobody_waits_for_others_or_for_the_daemons() {
+    let undying = Behaviour { destroy_us: 10_000 * SECOND, ..deaf() };
+    for daemons in [true, false] {
+        let mut world = started("[db]\n[web]\nafter = ['db']\n", &[("web", undying.clone())]);
+        world.settle();
+        world.log.clear();
+        world.now = 100 * SECOND;
+        if !daemons {
+            world.feed(Event::DaemonsLost);
+        }
+        world.feed(Event::StopAll { until_us: 160 * SECOND });
+        while !world.engine.is_settled() {
+            assert!(world.go_on());
+        }
+        let expected: &[&str] = if daemons {
+            &["100 shutdown web", "122.5 destroy web", "145 destroy db"]
+        } else {
+            &["145 destroy db", "145 destroy web"]
+        };
+        assert_eq!(done(&world), expected);
+        assert_eq!(state(&world, "db"), "stopped: destroyed; the deadline for all guests is near");
+        assert_eq!((state(&world, "web").split(':').next(), world.now), (Some("failed"), 160 * SECOND));
     }
 }
 
@@ -184,6 +236,7 @@ fn guests_that_run_already_are_taken_over_and_never_started_twice() {
     assert_eq!((world.domains.len(), state(&world, "stranger")), (0, "stopped: shut down".into()));
     world.feed(Event::StartAll { filter: Filter::Only(vec!["stranger".into()]) });
     world.feed(Event::Start { name: "stranger".into() });
+    world.feed(Event::Restart { name: "stranger".into() });
     assert_eq!(state(&world, "stranger").split(':').next(), Some("stopped"));
 }
 
