@@ -176,7 +176,7 @@ pub enum Action {
         /// The number of this try, from 1.
         attempt: u32,
     },
-    /// `xl restore` of its saved state; answered by [`Event::Created`].
+    /// `xl restore` of its saved state; answered by [`Event::Created`]. That there is none, or none that is complete, is a failure.
     Restore {
         /// The guest.
         name: String,

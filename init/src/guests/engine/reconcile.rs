@@ -93,7 +93,8 @@ impl Engine {
                 guest.enter(State::Waiting { on: Vec::new() }, now);
             }
             State::Stopping { how: How::Save } => {
-                // xl save takes the domain away only when the memory is saved.
+                // xl save takes the domain away when the memory is saved. If it went otherwise, the saved state is not
+                // complete; xl restore refuses that, and the guest is started anew.
                 guest.saved = true;
                 let then_start = guest.then_start;
                 guest.down("saved", now, &mut self.actions);

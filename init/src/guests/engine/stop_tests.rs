@@ -278,6 +278,23 @@ fn a_restore_that_may_have_run_is_never_repeated() {
 }
 
 #[test]
+fn a_guest_that_shut_down_while_its_save_was_cut_off_is_started_anew() {
+    // It listens, but only after its time is over; the kill comes while it is being saved.
+    let slow = Behaviour { shutdown_us: Some(9_100_000), ..Behaviour::default() };
+    let mut world = started("[a]\nstop = 'save'\nstop_timeout = 9\n", &[("a", slow)]);
+    world.settle();
+    world.now = 10 * SECOND;
+    world.feed(Event::Stop { name: "a".into() });
+    world.run_until(19 * SECOND);
+    world.kill(3);
+    assert_eq!((state(&world, "a"), world.saved.len()), ("saved: did not shut down within 9 s".into(), 0));
+    world.feed(Event::Start { name: "a".into() });
+    world.settle();
+    assert_eq!(state(&world, "a"), "ready");
+    assert_eq!(done(&world)[3..], ["19.375 restore a", "21.375 discard a", "21.375 create a"]);
+}
+
+#[test]
 fn a_state_that_is_no_json_is_an_error() {
     for text in ["", "{}", "[1]", "{\"guests\": 5}"] {
         assert!(Engine::from_json(text).is_err(), "{text}");

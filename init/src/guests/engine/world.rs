@@ -157,8 +157,9 @@ impl World {
                 self.build(name, outcome);
             }
             Action::Restore { name } => {
-                assert!(self.saved.contains(&name) && !self.stale.contains(&name), "{name}: an old state is resumed");
-                let works = self.behaviours[&name].restore_works;
+                let there = self.saved.contains(&name);
+                assert!(!there || !self.stale.contains(&name), "{name}: an old state is resumed");
+                let works = there && self.behaviours[&name].restore_works;
                 self.build(name, if works { Outcome::Works } else { Outcome::Fails });
             }
             Action::Discard { name } => {
