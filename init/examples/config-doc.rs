@@ -40,8 +40,7 @@ Text is UTF-8, the file is at most 256 KiB.
 
 A mistake never stops the boot:
 
-- A key that is not known is a warning and has no effect. `[guests]` and `[guest.NAME]` are kept for guests: nothing in them is
-  looked at yet.
+- A key that is not known is a warning and has no effect.
 - A value that cannot be used is an error; that key keeps the value of the layer below, and all others hold.
 - A file that is not TOML, not UTF-8, too large or unreadable is an error and is left out; the other layers hold.
 
@@ -144,6 +143,25 @@ Another volume group:
 group = "vg0"
 srv = "srv"
 swap_priority = 10
+```
+
+A database, and a web server that starts when the database answers, but not without it; one guest that is only started by hand:
+
+```toml
+[guest.db]
+ready = "tcp 192.0.2.20:5432"
+on_failure = "hold-dependents"
+stop_timeout = 170
+
+[guest.web]
+after = ["db"]
+ready = "ping 192.0.2.21"
+
+[guest.test]
+config = "/srv/guests/test.cfg"
+autostart = false
+stop = "destroy"
+restart = "no"
 ```
 "#;
 

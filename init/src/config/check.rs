@@ -90,6 +90,63 @@ pub(crate) fn handover(value: &Value) -> Result<(), Refused> {
     range(value, 0, 600)
 }
 
+/// How many guests are created or shut down at the same time.
+pub(crate) fn parallel(value: &Value) -> Result<(), Refused> {
+    range(value, 1, 256)
+}
+
+/// Seconds for stopping all guests: less than ten is not enough for asking them, and no UPS lasts longer than an hour.
+pub(crate) fn stop_deadline(value: &Value) -> Result<(), Refused> {
+    range(value, 10, 3600)
+}
+
+/// A path that does not depend on a current folder.
+pub(crate) fn absolute_path(value: &Value) -> Result<(), Refused> {
+    let is_path = |text: &str| text.len() > 1 && text.starts_with('/') && !text.chars().any(char::is_control);
+    one(value, is_path, "is not an absolute path")
+}
+
+/// Names of guests.
+pub(crate) fn guests(value: &Value) -> Result<(), Refused> {
+    let is_name = |text: &str| (1..=255).contains(&text.len()) && !text.chars().any(char::is_control);
+    each(value, is_name, "is not a guest's name")
+}
+
+/// The order of a guest: a range that leaves room, and that no arithmetic overflows.
+pub(crate) fn order(value: &Value) -> Result<(), Refused> {
+    range(value, -1_000_000, 1_000_000)
+}
+
+/// Seconds before a guest starts.
+pub(crate) fn delay(value: &Value) -> Result<(), Refused> {
+    range(value, 0, 3600)
+}
+
+/// When a guest is ready; its type says it all, but for characters that no console can show.
+pub(crate) fn ready(value: &Value) -> Result<(), Refused> {
+    one(value, |text| !text.chars().any(char::is_control), "has control characters")
+}
+
+/// Seconds until a guest is late.
+pub(crate) fn ready_timeout(value: &Value) -> Result<(), Refused> {
+    range(value, 1, 86_400)
+}
+
+/// How often a guest is tried again.
+pub(crate) fn retries(value: &Value) -> Result<(), Refused> {
+    range(value, 0, 100)
+}
+
+/// Seconds for shutting a guest down.
+pub(crate) fn stop_timeout(value: &Value) -> Result<(), Refused> {
+    range(value, 1, 3600)
+}
+
+/// How often a guest is started again within an hour.
+pub(crate) fn restarts_per_hour(value: &Value) -> Result<(), Refused> {
+    range(value, 0, 60)
+}
+
 /// The number of a VLAN. Source: IEEE 802.1Q.
 pub(crate) fn vlan(value: &Value) -> Result<(), Refused> {
     range(value, 1, 4094)
@@ -290,6 +347,17 @@ mod tests {
                 &["['10.0.0.0/8 via 192.0.2.254', '::/0 via fe80::1']"],
                 &["['10.0.0.0/8']", "['10.0.0.0 via 192.0.2.1']"],
             ),
+            (parallel, &["1", "256"], &["0", "257"]),
+            (stop_deadline, &["10", "3600"], &["9", "3601"]),
+            (absolute_path, &["'/srv/a b.cfg'"], &["''", "'/'", "'a.cfg'", "\"/a\\u001b\""]),
+            (guests, &["[]", "['a b', 'ä']"], &["['']", "[\"a\\n\"]", "'a'"]),
+            (order, &["-1000000", "1000000"], &["-1000001", "1000001"]),
+            (delay, &["0", "3600"], &["-1", "3601"]),
+            (ready, &["'running'"], &["\"console a\\u001b\""]),
+            (ready_timeout, &["1", "86400"], &["0", "86401"]),
+            (retries, &["0", "100"], &["-1", "101"]),
+            (stop_timeout, &["1", "3600"], &["0", "3601"]),
+            (restarts_per_hour, &["0", "60"], &["-1", "61"]),
             (mac, &["'02:00:00:aB:cd:ef'"], &["'02:00:00:ab:cd'", "'02-00-00-ab-cd-ef'", "'02:00:00:ab:cd:eg'"]),
         ];
         for (index, (check, good, bad)) in cases.iter().enumerate() {

@@ -1,12 +1,13 @@
 //! The one table of what `sino.toml` may hold: for reading, for the example file and for `docs/CONFIG.md`.
 
-use super::check::{self, Check};
+mod table;
 
-/// The part of a name that stands for any name: of a bridge, a bond or a VLAN link.
+use super::check::Check;
+
+pub use table::{KEYS, SECTIONS};
+
+/// The part of a name that stands for any name: of a bridge, a bond, a VLAN link or a guest.
 pub const NAME: &str = "NAME";
-
-/// Tables that a coming part will read; nothing in them is looked at.
-pub const RESERVED: [&str; 2] = ["guests", "guest"];
 
 /// A table of `sino.toml`.
 #[derive(Clone, Copy, Debug)]
@@ -36,243 +37,6 @@ pub struct Key {
     pub check: Option<Check>,
 }
 
-/// Every table, in the order of the documentation.
-pub const SECTIONS: &[Section] = &[
-    Section { name: "system", sample: "", help: "Name, time zone and keyboard of the host." },
-    Section { name: "network", sample: "", help: "What holds for the whole network." },
-    Section {
-        name: "network.bridge.NAME",
-        sample: "xenbr0",
-        help: "A bridge for guests, and the host's addresses on it. xenbr0 is always there; any other exists when its table does.",
-    },
-    Section {
-        name: "network.bond.NAME",
-        sample: "bond0",
-        help: "Several network cards as one link. A bridge takes it as its port.",
-    },
-    Section {
-        name: "network.vlan.NAME",
-        sample: "vlan10",
-        help: "A tagged VLAN of a card or bond as a link of its own. A bridge takes it as its port.",
-    },
-    Section { name: "storage", sample: "", help: "The volume group, and what is used of it." },
-    Section { name: "access", sample: "", help: "Who may log in by ssh." },
-    Section { name: "boot", sample: "", help: "The boot of stage two." },
-];
-
-/// Every key, in the order of the documentation: table by table, as in [`SECTIONS`].
-pub const KEYS: &[Key] = &[
-    Key {
-        name: "system.hostname",
-        values: "a host name (RFC 1123), with a domain if wished",
-        default: "the name that /srv keeps, else that of a lease, else the image's",
-        sample: "\"xen1.example.org\"",
-        help: "Name of the host.",
-        check: Some(check::host_name),
-    },
-    Key {
-        name: "system.timezone",
-        values: "a name below /usr/share/zoneinfo",
-        default: "the time zone that /srv keeps, else the image's",
-        sample: "\"Europe/Vienna\"",
-        help: "Time zone of the host.",
-        check: Some(check::time_zone),
-    },
-    Key {
-        name: "system.keyboard",
-        values: "an X keyboard layout in small letters",
-        default: "the layout that /srv keeps, else the image's",
-        sample: "\"de\"",
-        help: "Keyboard of the console.",
-        check: Some(check::keyboard),
-    },
-    Key {
-        name: "network.managed",
-        values: "true | false",
-        default: "true",
-        sample: "true",
-        help: "false: SINO leaves the network to systemd-networkd or ifupdown, keeps their files on /srv and starts them.",
-        check: None,
-    },
-    Key {
-        name: "network.dns",
-        values: "list of addresses",
-        default: "none",
-        sample: "[]",
-        help: "Name servers, before those that a lease names.",
-        check: None,
-    },
-    Key {
-        name: "network.search",
-        values: "list of domains",
-        default: "none",
-        sample: "[]",
-        help: "Domains to search for short names, before those that a lease names.",
-        check: Some(check::domains),
-    },
-    Key {
-        name: "network.hostname_from_lease",
-        values: "true | false",
-        default: "true",
-        sample: "true",
-        help: "Whether the host takes its name from a lease when it is neither configured nor kept on /srv.",
-        check: None,
-    },
-    Key {
-        name: "network.bridge.NAME.ports",
-        values: "\"auto\" | list of cards, bonds or VLAN links",
-        default: "\"auto\" for xenbr0, none for any other",
-        sample: "\"auto\"",
-        help: "The links in the bridge. auto: the first network card that has a carrier.",
-        check: Some(check::ports),
-    },
-    Key {
-        name: "network.bridge.NAME.addresses",
-        values: "list of \"dhcp\", \"slaac\", \"ADDRESS/LENGTH\"",
-        default: "[\"dhcp\"] for xenbr0, none for any other",
-        sample: "[\"dhcp\"]",
-        help: "The host's addresses on the bridge, of either family.",
-        check: Some(check::addresses),
-    },
-    Key {
-        name: "network.bridge.NAME.gateways",
-        values: "list of addresses, at most one of each family",
-        default: "none, or what a lease names",
-        sample: "[]",
-        help: "Default gateways.",
-        check: None,
-    },
-    Key {
-        name: "network.bridge.NAME.routes",
-        values: "list of \"NETWORK/LENGTH via GATEWAY\"",
-        default: "none",
-        sample: "[]",
-        help: "More routes, such as \"10.0.0.0/8 via 192.0.2.254\".",
-        check: Some(check::routes),
-    },
-    Key {
-        name: "network.bridge.NAME.host_vlan",
-        values: "1 to 4094",
-        default: "untagged",
-        sample: "10",
-        help: "The host's addresses are on this VLAN of the bridge, tagged; guests stay untagged.",
-        check: Some(check::vlan),
-    },
-    Key {
-        name: "network.bridge.NAME.mtu",
-        values: "bytes, 1280 to 65535",
-        default: "what its ports have",
-        sample: "1500",
-        help: "Largest packet of the bridge, its ports and what is below them.",
-        check: Some(check::mtu),
-    },
-    Key {
-        name: "network.bridge.NAME.mac",
-        values: "six pairs of hexadecimal digits with colons",
-        default: "that of its first port",
-        sample: "\"02:00:00:12:34:56\"",
-        help: "MAC address of the bridge.",
-        check: Some(check::mac),
-    },
-    Key {
-        name: "network.bond.NAME.ports",
-        values: "list of cards",
-        default: "none",
-        sample: "[\"eno1\", \"eno2\"]",
-        help: "The cards in the bond.",
-        check: Some(check::links),
-    },
-    Key {
-        name: "network.bond.NAME.mode",
-        values: "\"active-backup\" | \"802.3ad\" | \"balance-xor\"",
-        default: "\"active-backup\"",
-        sample: "\"active-backup\"",
-        help: "active-backup: one card works, another takes over. 802.3ad: LACP with the switch. balance-xor: a static trunk of \
-               the switch.",
-        check: None,
-    },
-    Key {
-        name: "network.vlan.NAME.link",
-        values: "a card or bond",
-        default: "must be given",
-        sample: "\"eno1\"",
-        help: "The link that the VLAN is on.",
-        check: Some(check::link),
-    },
-    Key {
-        name: "network.vlan.NAME.id",
-        values: "1 to 4094",
-        default: "must be given",
-        sample: "10",
-        help: "Number of the VLAN.",
-        check: Some(check::vlan),
-    },
-    Key {
-        name: "storage.group",
-        values: "a volume group's name (lvm(8))",
-        default: "\"xvg\"",
-        sample: "\"xvg\"",
-        help: "The volume group that SINO uses. Disks of any other are never written to.",
-        check: Some(check::volume_group),
-    },
-    Key {
-        name: "storage.srv",
-        values: "a logical volume's name (lvm(8))",
-        default: "\"xvol\"",
-        sample: "\"xvol\"",
-        help: "The logical volume that is mounted on /srv.",
-        check: Some(check::logical_volume),
-    },
-    Key {
-        name: "storage.swap",
-        values: "a logical volume's name (lvm(8))",
-        default: "\"swap\"",
-        sample: "\"swap\"",
-        help: "The logical volume to swap to; also the label of a swap area anywhere in the group.",
-        check: Some(check::logical_volume),
-    },
-    Key {
-        name: "storage.swap_priority",
-        values: "0 to 32767",
-        default: "the kernel's choice",
-        sample: "10",
-        help: "Priority of the swap; areas of a higher one are used first.",
-        check: Some(check::swap_priority),
-    },
-    Key {
-        name: "storage.check",
-        values: "true | false",
-        default: "true",
-        sample: "true",
-        help: "Whether the file system of /srv is checked (e2fsck -p) before it is mounted.",
-        check: None,
-    },
-    Key {
-        name: "access.ssh_password",
-        values: "true | false",
-        default: "true only while there are no authorised keys",
-        sample: "false",
-        help: "Whether a password is enough to log in by ssh.",
-        check: None,
-    },
-    Key {
-        name: "access.authorized_keys",
-        values: "list of lines of public keys' files",
-        default: "none",
-        sample: "[]",
-        help: "Public keys that may log in as root by ssh, beside those in /root/.ssh/authorized_keys.",
-        check: Some(check::authorized_keys),
-    },
-    Key {
-        name: "boot.handover",
-        values: "seconds, 0 to 600",
-        default: "30",
-        sample: "30",
-        help: "How long stage two may take; after that Debian takes over whatever is not ready.",
-        check: Some(check::handover),
-    },
-];
-
 impl Key {
     /// The table that it is in.
     #[must_use]
@@ -294,17 +58,12 @@ pub(crate) enum Place {
     Key(&'static Key),
     /// A table that holds other tables or keys; `free`: its own name is free.
     Table { free: bool },
-    /// Nothing looks at it.
-    Reserved,
     /// Nothing that is known.
     Unknown,
 }
 
 /// Looks a path up.
 pub(crate) fn place(path: &[String]) -> Place {
-    if path.first().is_some_and(|first| RESERVED.contains(&first.as_str())) {
-        return Place::Reserved;
-    }
     let mut found = Place::Unknown;
     for key in KEYS {
         let mut parts = key.name.split('.');
@@ -342,6 +101,7 @@ pub(crate) fn below(path: &[String]) -> Vec<&'static str> {
 mod tests {
     use super::super::schema::{BondMode, Bridge, Config, Ports};
     use super::*;
+    use crate::guests::settings::Guest;
     use std::collections::BTreeSet;
 
     /// A configuration in which no field is left out when it is written.
@@ -363,12 +123,14 @@ mod tests {
         config.network.vlan.insert("vlan1".into(), super::super::schema::Vlan::default());
         config.storage.swap_priority = Some(1);
         config.access.ssh_password = Some(true);
+        config.guests.parallel = Some(2);
+        config.guest.insert("g".into(), Guest { config: Some("/g".into()), ..Guest::default() });
         config
     }
 
     fn names(table: &toml::Table, prefix: &str, found: &mut BTreeSet<String>) {
         for (name, value) in table {
-            let free = ["network.bridge", "network.bond", "network.vlan"].contains(&prefix);
+            let free = ["network.bridge", "network.bond", "network.vlan", "guest"].contains(&prefix);
             let name = if free { NAME } else { name };
             let name = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
             match value {
@@ -405,6 +167,17 @@ mod tests {
     }
 
     #[test]
+    fn what_the_table_calls_a_default_of_a_guest_is_the_schemas() {
+        let defaults = toml::Value::try_from(Guest::default()).unwrap();
+        for key in KEYS.iter().filter(|key| key.section() == "guest.NAME") {
+            if let Some(value) = defaults.get(key.short()) {
+                assert_eq!(value.to_string(), key.sample, "{}", key.name);
+                assert!(key.default == key.sample || (key.default, key.sample) == ("none", "[]"), "{}", key.name);
+            }
+        }
+    }
+
+    #[test]
     fn paths_lead_to_their_places() {
         let path = |text: &str| text.split('.').map(str::to_owned).collect::<Vec<_>>();
         assert!(
@@ -412,11 +185,11 @@ mod tests {
         );
         assert!(matches!(place(&path("network.bridge.x")), Place::Table { free: true }));
         assert!(matches!(place(&path("network.bridge")), Place::Table { free: false }));
-        assert!(matches!(place(&path("guest.x.memory")), Place::Reserved));
-        for unknown in ["network.bridge.x.mtu.y", "netwrk", "network.bridge.x.speed"] {
+        assert!(matches!(place(&path("guest.x")), Place::Table { free: true }));
+        for unknown in ["network.bridge.x.mtu.y", "netwrk", "guest.x.memory", "network.bridge.x.speed"] {
             assert!(matches!(place(&path(unknown)), Place::Unknown), "{unknown}");
         }
         assert_eq!(below(&path("system")), ["hostname", "timezone", "keyboard"]);
-        assert_eq!(below(&[]), ["system", "network", "storage", "access", "boot"]);
+        assert_eq!(below(&[]), ["system", "network", "storage", "access", "boot", "guests", "guest"]);
     }
 }

@@ -105,7 +105,6 @@ impl Reader<'_> {
             path.push(name.get_ref().to_string());
             let at = name.span().start;
             match (keys::place(path), value.get_ref()) {
-                (Place::Reserved, _) => {}
                 (Place::Unknown, _) => {
                     let text = if self.reading.problems.len() < TOLD { unknown(path) } else { String::new() };
                     self.problem(Severity::Warning, at, path, &text);
@@ -246,15 +245,21 @@ mod tests {
     #[test]
     fn values_have_their_lines() {
         let reading = read(
-            "[system]\nhostname = 'h'\n[network]\ndns = ['192.0.2.1']\nbridge.x.mtu = 9000\n[guest.g]\nmemory = 5\n",
+            "[system]\nhostname = 'h'\n[network]\ndns = ['192.0.2.1']\nbridge.x.mtu = 9000\n[guest.g]\norder = 5\n",
             Layer::Stick,
             "/f",
             false,
         );
         assert_eq!(reading.problems, []);
         let given: Vec<_> = reading.given.iter().map(|given| (dotted(&given.path), given.origin.line)).collect();
-        let expected =
-            [("system.hostname", 2), ("network.dns", 4), ("network.bridge.x", 5), ("network.bridge.x.mtu", 5)];
+        let expected = [
+            ("system.hostname", 2),
+            ("network.dns", 4),
+            ("network.bridge.x", 5),
+            ("network.bridge.x.mtu", 5),
+            ("guest.g", 6),
+            ("guest.g.order", 7),
+        ];
         assert_eq!(given, expected.map(|(key, line)| (key.to_owned(), line)));
         assert_eq!(reading.given[0].origin.to_string(), "stick /f:2");
     }
@@ -300,6 +305,23 @@ mod tests {
                 "[access]\nauthorized_keys = [\n  'ssh-rsa AAAAB3NzaC1yc2EAAAADAQ',\n  'ssh-rsa',\n]",
                 "f:4:3: access.authorized_keys: \"ssh-rsa\" is not one line",
             ),
+            (
+                "[guest.g]\nmemory = 5",
+                "f:2:1: guest.g.memory: warning: is not known and has no effect; known here: config, after, order",
+            ),
+            (
+                "[guest.g]\nafer = []",
+                "f:2:1: guest.g.afer: warning: is not known and has no effect; did you mean guest.g.after?",
+            ),
+            (
+                "[guest.'a b']\nready = 'ping host'",
+                "f:2:1: guest.\"a b\".ready: \"ping host\" is of the wrong kind; allowed: \"running\"",
+            ),
+            ("[guest.g]\nafter = ['a',\n'']", "f:3:1: guest.g.after: \"\" is not a guest's name"),
+            ("[guest.g]\nrestart = 'yes'", "f:2:1: guest.g.restart: \"yes\" is of the wrong kind; allowed: \"always\""),
+            ("[guests]\nparallel = 0", "f:2:1: guests.parallel: 0 is out of range; allowed: 1 to 256"),
+            ("guest = 1", "f:1:1: guest: must be a table, as in [guest]"),
+            ("[guest]\nx = 1", "f:2:1: guest.x: must be a table"),
             ("[network.vlan.'eno1.5']\nid = 0", "f:2:1: network.vlan.\"eno1.5\".id: 0 is out of range"),
         ] {
             let found = problems(text);

@@ -1,5 +1,6 @@
 //! The keys of `sino.toml` as types, with the defaults of a host that nobody has configured.
 
+use crate::guests::settings::{Guest, Guests};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -21,6 +22,10 @@ pub struct Config {
     pub access: Access,
     /// The boot of stage two.
     pub boot: Boot,
+    /// What holds for all guests.
+    pub guests: Guests,
+    /// What is wanted of single guests, by name.
+    pub guest: BTreeMap<String, Guest>,
 }
 
 /// Name, time zone and keyboard of the host. What is not given is what is kept on `/srv`, else the image's.

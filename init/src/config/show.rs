@@ -99,7 +99,8 @@ mod tests {
     #[test]
     fn what_is_shown_is_the_configuration_again() {
         let source = "[system]\nhostname = 'h'\n[network.vlan.'eno1.5']\nlink = 'eno1'\nid = 5\n[access]\nauthorized_keys = [\n\
-                      'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAA one',\n\"ssh-rsa AAAAB3NzaC1yc2EAAAADAQ \\\"two\\\"\"]\n";
+                      'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAA one',\n\"ssh-rsa AAAAB3NzaC1yc2EAAAADAQ \\\"two\\\"\"]\n\
+                      [guest.'web 1.a']\nready = 'console \"login: $\"'\nstop = 'save'\nrestart = 'no'\non_failure = 'hold-dependents'\n";
         let loaded = loaded(source);
         assert_eq!(loaded.problems, []);
         let shown = text(&loaded);
