@@ -71,6 +71,8 @@ fn daemon(program: &Path, name: &str) -> ExitCode {
         eprintln!("cannot map the ring: no such device");
         return ExitCode::FAILURE;
     }
+    // Process 1 waits for what is left behind.
+    #[allow(clippy::zombie_processes)]
     if std::env::var_os(BEHIND).is_none() {
         Command::new(program).args(std::env::args().skip(1)).env(BEHIND, "1").stdin(Stdio::null()).spawn().unwrap();
         return ExitCode::SUCCESS;

@@ -184,9 +184,9 @@ impl Daemons {
         let xenstored = step(lane, "xenstored", parts, |parts| parts.xenstored(before)).flatten();
         // Without xenstored, what follows would only wait for it.
         let parts = parts.filter(|_| xenstored.is_some());
-        state.ready = step(lane, "dom0", parts, |parts| parts.dom0()).is_some() && xenstored.is_some();
-        let xenconsoled = step(lane, "xenconsoled", parts, |parts| parts.xenconsoled()).flatten();
-        let qemu = step(lane, "backends", parts, |parts| parts.backends()).flatten();
+        state.ready = step(lane, "dom0", parts, Parts::dom0).is_some() && xenstored.is_some();
+        let xenconsoled = step(lane, "xenconsoled", parts, Parts::xenconsoled).flatten();
+        let qemu = step(lane, "backends", parts, Parts::backends).flatten();
         let found = Daemon::ALL.into_iter().zip([xenstored, xenconsoled, qemu]);
         state.running = found.filter_map(|(daemon, process)| Some((daemon, process?))).collect();
         if state.xen.is_some() && !state.running.contains_key(&Daemon::Xenstored) {
@@ -348,8 +348,8 @@ fn is_program(path: &Path) -> bool {
 }
 
 fn make(folder: &Path, mode: u32) -> Result<()> {
-    let made = fs::DirBuilder::new().recursive(true).mode(mode).create(folder);
-    made.with_context(|| format!("making {}", folder.display()))
+    let result = fs::DirBuilder::new().recursive(true).mode(mode).create(folder);
+    result.with_context(|| format!("making {}", folder.display()))
 }
 
 /// Says to `xen.service` that daemons are being started. Whoever else holds it only looks whether it is free.

@@ -8,6 +8,7 @@ use log::Level;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::inotify::{self, CreateFlags};
 use sino_boot::record::now_us;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -97,7 +98,7 @@ impl std::fmt::Display for Event {
 impl Daemons {
     /// Watches what this state says to run.
     pub(super) fn watch(host: Host<'_>, state: State) -> Self {
-        let mut daemons = Self { state, ends: Default::default(), changes: None, due: None };
+        let mut daemons = Self { state, ends: BTreeMap::new(), changes: None, due: None };
         if daemons.state.xen.is_some() {
             let changes = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).and_then(|changes| {
                 inotify::add_watch(&changes, host.path("/run"), CHANGES)?;
@@ -134,7 +135,7 @@ impl Daemons {
         for daemon in ended {
             self.ends.remove(&daemon);
             if let Some(process) = self.state.running.remove(&daemon) {
-                events.extend(self.died(host, daemon, process, now));
+                events.push(self.died(host, daemon, process, now));
             }
         }
         if let Some(changes) = &self.changes {
@@ -150,13 +151,13 @@ impl Daemons {
         events
     }
 
-    fn died(&mut self, host: Host<'_>, daemon: Daemon, process: Process, now: Instant) -> Option<Event> {
+    fn died(&mut self, host: Host<'_>, daemon: Daemon, process: Process, now: Instant) -> Event {
         let follows = match daemon {
             Daemon::Xenstored => {
                 self.state.problems.push(Problem::new("xenstored has died", WITHOUT_XENSTORED));
                 WITHOUT_XENSTORED
             }
-            Daemon::Qemu if !host.path(daemon.pid_file()).exists() => return Some(Event::Stopped { daemon, process }),
+            Daemon::Qemu if !host.path(daemon.pid_file()).exists() => return Event::Stopped { daemon, process },
             Daemon::Qemu => {
                 "guests with a disk that it served have lost it; systemctl restart xen starts it for those to come"
             }
@@ -166,7 +167,7 @@ impl Daemons {
                 "consoles of guests wait until it is there again"
             }
         };
-        Some(Event::Died { daemon, process, follows })
+        Event::Died { daemon, process, follows }
     }
 
     /// Looks for what others have started or stopped.

@@ -56,6 +56,11 @@ impl Tree {
         names.into_iter().collect()
     }
 
+    /// The names in a folder, each ended by NUL.
+    fn list(&self, path: &str) -> String {
+        self.children(path).into_iter().flat_map(|name| [name, "\0".to_owned()]).collect()
+    }
+
     fn answer(&mut self, message: &Message) -> Result<Vec<u8>, &'static str> {
         let split = message.payload.iter().position(|&byte| byte == 0).ok_or("EINVAL")?;
         let path = String::from_utf8(message.payload[..split].to_vec()).unwrap();
@@ -85,11 +90,11 @@ impl Tree {
                 if there { Ok(ok) } else { Err("ENOENT") }
             }
             kind if kind == Kind::Directory.number() && there => {
-                let names: String = self.children(&path).iter().map(|name| format!("{name}\0")).collect();
+                let names = self.list(&path);
                 if names.len() > PAYLOAD_MAX { Err("E2BIG") } else { Ok(names.into_bytes()) }
             }
             kind if kind == Kind::DirectoryPart.number() && there => {
-                let names: String = self.children(&path).iter().map(|name| format!("{name}\0")).collect();
+                let names = self.list(&path);
                 let offset: usize = words[0].parse().unwrap();
                 let rest = names.get(offset..).unwrap_or("");
                 let mut part = String::new();
