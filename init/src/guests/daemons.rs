@@ -14,7 +14,8 @@
 //!   dead one with a PID file has not been stopped on purpose.
 //! - `xen.service` is `Type=forking` with `RemainAfterExit=yes`, `GuessMainPID=no`, `KillMode=process`: active without a process, too. A
 //!   drop-in of the image takes the daemons into its control group and waits for [`LOCK`] before it looks.
-//! - xenstored cannot be started again: who was connected and what was watched is gone with it, and guests do not connect anew.
+//! - xenstored cannot be started again: who was connected and what was watched is gone with it, and guests do not connect anew. Without
+//!   it `xl` waits for ever: where nobody answers on the socket, it asks the kernel's `/dev/xen/xenbus`. xenconsoled lives on.
 
 mod hypervisor;
 mod launch;
@@ -115,6 +116,8 @@ pub struct State {
     pub without: Option<String>,
     /// The daemons that run, as far as is known.
     pub running: BTreeMap<Daemon, Process>,
+    /// The xenstored that died in this boot, after which no other can take its place.
+    pub lost: Option<Process>,
     /// Whether `xen-init-dom0` has done its work: guests may be started.
     pub ready: bool,
     /// When xenconsoled was started again, in microseconds since the kernel started.
@@ -180,8 +183,10 @@ impl Daemons {
         }
         let parts = state.xen.clone().map(|xen| Parts { host, xen, settings: settings(host) });
         let parts = parts.as_ref();
-        let before = before.running.get(&Daemon::Xenstored);
+        // One that ran before this supervisor did, and does not run now, has died.
+        let before = before.running.get(&Daemon::Xenstored).or(before.lost.as_ref());
         let xenstored = step(lane, "xenstored", parts, |parts| parts.xenstored(before)).flatten();
+        state.lost = before.filter(|_| xenstored.is_none()).cloned();
         // Without xenstored, what follows would only wait for it.
         let parts = parts.filter(|_| xenstored.is_some());
         state.ready = step(lane, "dom0", parts, Parts::dom0).is_some() && xenstored.is_some();

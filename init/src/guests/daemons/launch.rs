@@ -27,6 +27,8 @@ pub(super) const CHANGES: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::ATTRIB)
     .union(WatchFlags::DELETE);
 
+const ENDED: &str = "it ended as soon as it began";
+
 /// A daemon to start.
 pub(super) struct Launch<'a> {
     /// The path of its program.
@@ -58,6 +60,8 @@ impl Launch<'_> {
             Some(said) => error.context(format!("it wrote: {said}")),
             None => error,
         };
+        // Of one that died: nobody runs, or nothing would be started.
+        let _ = fs::remove_file(host.path(self.pid_file));
         self.begin(host, limit).map_err(said)?;
         let process = self.comes(host, &changes, deadline).map_err(said)?;
         self.protect(&process);
@@ -68,7 +72,7 @@ impl Launch<'_> {
     ///
     /// # Errors
     /// It cannot be executed, or fails at once.
-    pub(super) fn begin(&self, host: Host<'_>, limit: Duration) -> Result<()> {
+    fn begin(&self, host: Host<'_>, limit: Duration) -> Result<()> {
         let path = self.log(host);
         let log = path
             .parent()
@@ -94,16 +98,17 @@ impl Launch<'_> {
     fn comes(&self, host: Host<'_>, changes: &OwnedFd, deadline: Instant) -> Result<Process> {
         let mut found: Option<(Process, OwnedFd)> = None;
         loop {
-            if found.is_none()
-                && let Some(process) = process::by_file(host, self.program, self.pid_file)
-            {
+            // Asked before the process: what is written whole then has been written by one that lived.
+            let written = fs::read_to_string(host.path(self.pid_file)).is_ok_and(|text| text.ends_with('\n'));
+            if found.is_none() && written {
+                let process = process::by_file(host, self.program, self.pid_file).context(ENDED)?;
                 let end = process.end()?;
                 found = Some((process, end));
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if let Some((process, end)) = &found {
                 if has_ended(end) {
-                    bail!("it ended as soon as it began");
+                    bail!(ENDED);
                 }
                 if !self.answers || answers(host, left) {
                     return Ok(process.clone());
@@ -124,7 +129,7 @@ impl Launch<'_> {
     }
 
     /// Makes it one of the last to end when memory is short.
-    pub(super) fn protect(&self, process: &Process) {
+    fn protect(&self, process: &Process) {
         let path = format!("/proc/{}/oom_score_adj", process.pid);
         if let Err(error) = fs::write(&path, self.oom.to_string()) {
             log::warn!("{process} may be ended when memory is short: {path}: {error}");

@@ -2,8 +2,9 @@
 
 use super::launch::{CHANGES, drain};
 use super::process::{self, Process, has_ended};
-use super::{DAEMON_WITHIN, Daemon, Daemons, Parts, QEMU, State, hold, settings};
+use super::{DAEMON_WITHIN, Daemon, Daemons, Parts, QEMU, State, Xen, hold, settings};
 use crate::storage::{Host, Problem};
+use anyhow::{Result, ensure};
 use log::Level;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::inotify::{self, CreateFlags};
@@ -16,6 +17,11 @@ use std::time::{Duration, Instant};
 /// What an administrator can still do.
 pub(super) const WITHOUT_XENSTORED: &str = "guests run on, but none can be started, stopped or seen: shut them down from within, \
      for example by ssh, and then reboot the host";
+/// What the end of domain 0's qemu means.
+const QEMU_GONE: &str =
+    "guests with a disk that it served have lost it; systemctl restart xen starts it for those to come";
+/// What the end of xenconsoled means.
+const CONSOLES_WAIT: &str = "consoles of guests wait until it runs again";
 /// How long somebody who stops xenconsoled may take from its end until its PID file is removed. Debian's script looks
 /// through all processes in between.
 const STOPPED_WITHIN: Duration = Duration::from_secs(3);
@@ -135,7 +141,7 @@ impl Daemons {
         for daemon in ended {
             self.ends.remove(&daemon);
             if let Some(process) = self.state.running.remove(&daemon) {
-                events.push(self.died(host, daemon, process, now));
+                events.extend(self.ended(host, daemon, process, now));
             }
         }
         if let Some(changes) = &self.changes {
@@ -151,23 +157,22 @@ impl Daemons {
         events
     }
 
-    fn died(&mut self, host: Host<'_>, daemon: Daemon, process: Process, now: Instant) -> Event {
+    /// One has ended. Whether xenconsoled was stopped on purpose shows a moment later.
+    fn ended(&mut self, host: Host<'_>, daemon: Daemon, process: Process, now: Instant) -> Option<Event> {
         let follows = match daemon {
             Daemon::Xenstored => {
                 self.state.problems.push(Problem::new("xenstored has died", WITHOUT_XENSTORED));
+                self.state.lost = Some(process.clone());
                 WITHOUT_XENSTORED
             }
-            Daemon::Qemu if !host.path(daemon.pid_file()).exists() => return Event::Stopped { daemon, process },
-            Daemon::Qemu => {
-                "guests with a disk that it served have lost it; systemctl restart xen starts it for those to come"
-            }
-            // The next steps say what becomes of it.
+            Daemon::Qemu if !host.path(daemon.pid_file()).exists() => return Some(Event::Stopped { daemon, process }),
+            Daemon::Qemu => QEMU_GONE,
             Daemon::Xenconsoled => {
-                self.due = Some((process.clone(), now + STOPPED_WITHIN));
-                "consoles of guests wait until it is there again"
+                self.due = Some((process, now + STOPPED_WITHIN));
+                return None;
             }
         };
-        Event::Died { daemon, process, follows }
+        Some(Event::Died { daemon, process, follows })
     }
 
     /// Looks for what others have started or stopped.
@@ -182,6 +187,9 @@ impl Daemons {
             if let Some(process) = found {
                 self.due.take_if(|_| daemon == Daemon::Xenconsoled);
                 self.keep(daemon, &process);
+                if daemon == Daemon::Xenstored {
+                    self.state.lost = None;
+                }
                 events.push(Event::Found { daemon, process });
             }
         }
@@ -201,39 +209,37 @@ impl Daemons {
         }
     }
 
-    fn restart(&mut self, host: Host<'_>) -> Option<Event> {
-        let (dead, _) = self.due.take()?;
+    /// xenconsoled died, and nobody has stopped or started it meanwhile.
+    fn restart(&mut self, host: Host<'_>) -> Vec<Event> {
         let daemon = Daemon::Xenconsoled;
-        let xen = self.state.xen.clone()?;
-        let gave_up = |why: &str| Some(Event::GaveUp { daemon, why: format!("{why}; then: systemctl restart xen") });
-        if !self.state.running.contains_key(&Daemon::Xenstored) {
-            return gave_up("it needs xenstored, which is gone");
-        }
+        let (Some((dead, _)), Some(xen)) = (self.due.take(), self.state.xen.clone()) else { return Vec::new() };
         let _held = hold(host).inspect_err(|error| log::warn!("{error:#}"));
         if let Some(process) = process::find(host, &xen.programs.join("xenconsoled"), daemon.pid_file()) {
             self.keep(daemon, &process);
-            return Some(Event::Found { daemon, process });
+            return vec![Event::Found { daemon, process }];
         }
-        let since = now_us().saturating_sub(u64::try_from(RESTARTS_WITHIN.as_micros()).unwrap_or(u64::MAX));
-        self.state.restarts_us.retain(|when| *when >= since);
-        if self.state.restarts_us.len() >= RESTARTS {
-            let seconds = RESTARTS_WITHIN.as_secs();
-            return gave_up(&format!(
-                "{dead} was the last of {} that died within {seconds} s: see journalctl -t xenconsoled",
-                RESTARTS + 1
-            ));
-        }
-        self.state.restarts_us.push(now_us());
-        let parts = Parts { host, settings: settings(host), xen };
-        let program = parts.xen.programs.join("xenconsoled");
-        match parts.launch_xenconsoled(&program).run(host, DAEMON_WITHIN) {
+        let next = match self.another(host, xen) {
             Ok(process) => {
                 self.keep(daemon, &process);
                 to_debians_group(host, &process);
-                Some(Event::Restarted { daemon, process })
+                Event::Restarted { daemon, process }
             }
-            Err(error) => gave_up(&format!("{error:#}")),
-        }
+            Err(why) => Event::GaveUp { daemon, why: format!("{why:#}; then: systemctl restart xen") },
+        };
+        vec![Event::Died { daemon, process: dead, follows: CONSOLES_WAIT }, next]
+    }
+
+    /// Starts xenconsoled, unless it has died too often.
+    fn another(&mut self, host: Host<'_>, xen: Xen) -> Result<Process> {
+        ensure!(self.state.running.contains_key(&Daemon::Xenstored), "it needs xenstored, which is gone");
+        let since = now_us().saturating_sub(u64::try_from(RESTARTS_WITHIN.as_micros()).unwrap_or(u64::MAX));
+        self.state.restarts_us.retain(|when| *when >= since);
+        let (times, seconds) = (self.state.restarts_us.len(), RESTARTS_WITHIN.as_secs());
+        ensure!(times < RESTARTS, "it died {} times within {seconds} s: see journalctl -t xenconsoled", times + 1);
+        self.state.restarts_us.push(now_us());
+        let parts = Parts { host, settings: settings(host), xen };
+        let program = parts.xen.programs.join("xenconsoled");
+        parts.launch_xenconsoled(&program).run(host, DAEMON_WITHIN)
     }
 
     /// Watches a process.
