@@ -161,6 +161,19 @@ DefaultDeviceTimeoutSec=300s
 /// Debian's needs Python, whose imports read folders that are gone with the medium; then no guest would be stopped.
 const GUESTS: &str = include_str!("../files/usr/lib/xen-common/bin/xen-init-list");
 
+/// The supervisor has started the daemons. Debian's script finds them running, unless it looks while they start.
+const XEN: &str = "\
+# The Xen daemons run since before systemd: this service waits until they do, finds them, and takes them into its group.
+[Unit]
+After=sino.service
+
+[Service]
+Environment=XENCONSOLED_ARGS=--log=guest
+ExecStartPre=-/usr/bin/flock --timeout 60 /run/sino/xen.lock true
+ExecStartPost=-/bin/sh -c 'for file in /run/xenstore.pid /run/xenconsoled.pid /run/qemu-dom0.pid; do \
+[ ! -s $file ] || cat $file > /sys/fs/cgroup/system.slice/xen.service/cgroup.procs; done'
+";
+
 const OUR_MOUNTS: &str = "\
 # The root lies on these: systemd must not take them down before the root itself, and cannot.
 [Unit]
@@ -194,6 +207,7 @@ pub fn all(config: &Config, facts: &str) -> Vec<RootFile> {
         file("etc/systemd/system.conf.d/sino.conf", MANAGER),
         file("etc/ssh/sshd_config.d/sino.conf", SSH),
         file("etc/systemd/system/run-sino-.mount.d/sino.conf", OUR_MOUNTS),
+        file("etc/systemd/system/xen.service.d/sino.conf", XEN),
         file("etc/systemd/system/sino.service", SUPERVISOR),
         file("etc/systemd/system/sino-keeper.service", KEEPER),
         file("etc/systemd/system/sino-network-online.service", ONLINE),

@@ -1,0 +1,290 @@
+//! Which guests there are, as xenstored tells: a domain appeared, is gone, was asked to shut down, has a console.
+//!
+//! Facts, from Xen's sources and seen with Xen 4.20:
+//! - `@introduceDomain` fires when a domain's maker tells xenstored of it; its name and uuid are in the xenstore by then. So a
+//!   domain appears here before its first instruction runs: `xl create` unpauses it afterwards.
+//! - `@releaseDomain` fires when any domain shuts down, crashes or is destroyed, without saying which. A domain that only shut down
+//!   is still introduced: what to do with it is for its maker (`xl`'s process for each guest, by `on_poweroff`, `on_reboot`,
+//!   `on_crash`), which destroys it a moment later, or preserves it.
+//! - Why it stopped is not in the xenstore. Honest sources without linking libxl, which has another ABI with every release, are those in
+//!   [`super::stops`].
+//! - `control/shutdown` holds what the guest was asked (`poweroff`, `reboot`, `suspend`); the guest empties it when it obeys.
+//! - A reboot by `xl` is a new domain with a new number and the same name and uuid.
+//!
+//! Takes a [`Client`] of its own; whoever polls [`Domains::fd`] calls [`Domains::changes`]. Asks xenstored, never Xen.
+
+use super::{Client, Event};
+use crate::config::origins::clean;
+use anyhow::Result;
+use rustix::fd::BorrowedFd;
+use std::collections::BTreeMap;
+
+const INTRODUCED: &str = "@introduceDomain";
+const RELEASED: &str = "@releaseDomain";
+/// The folder of all domains' folders.
+const FOLDER: &str = "/local/domain";
+/// Where the guest is asked to shut down, below its folder. Source: Xen's `docs/misc/xenstore-paths.pandoc`.
+const SHUTDOWN: &str = "control/shutdown";
+/// Where xenconsoled names the terminal of the guest's console, below its folder. Source: as above.
+const CONSOLE: &str = "console/tty";
+/// The longest name or value that is passed on, in characters.
+const LONGEST: usize = 256;
+
+/// A guest's domain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Domain {
+    /// Its number; never used twice until Xen has counted to 32752.
+    pub id: u32,
+    /// Its name, if it has one by now.
+    pub name: Option<String>,
+    /// Its uuid, which stays over a reboot.
+    pub uuid: Option<String>,
+}
+
+/// What happened to a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is there. Also said of each that was there before the watch.
+    Appeared(Domain),
+    /// It is destroyed.
+    Gone(Domain),
+    /// It was asked to do this: `poweroff`, `reboot`, `suspend`, ...
+    Asked(Domain, String),
+    /// It obeys what it was asked.
+    Obeys(Domain),
+    /// xenconsoled reads its console, which is this terminal.
+    Console(Domain, String),
+    /// Some domain stopped, crashed or is gone; which one and why only Xen can say ([`super::stops::read_list`]).
+    Stopped,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    domain: Domain,
+    asked: bool,
+    console: Option<String>,
+}
+
+/// The domains but domain 0, while they come and go.
+#[derive(Debug)]
+pub struct Domains {
+    client: Client,
+    known: BTreeMap<u32, Known>,
+    /// Whether the first event of [`RELEASED`], which says nothing, has come.
+    begun: bool,
+}
+
+impl Domains {
+    /// Watches for domains. Those that are there already are among the first [`Domains::changes`].
+    ///
+    /// # Errors
+    /// xenstored refuses, or is gone.
+    pub fn watch(mut client: Client) -> Result<Self> {
+        client.watch(INTRODUCED, INTRODUCED)?;
+        client.watch(RELEASED, RELEASED)?;
+        Ok(Self { client, known: BTreeMap::new(), begun: false })
+    }
+
+    /// Readable when there may be changes.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.client.fd()
+    }
+
+    /// Those that are there, as of the last [`Domains::changes`].
+    pub fn there(&self) -> impl Iterator<Item = &Domain> {
+        self.known.values().map(|known| &known.domain)
+    }
+
+    /// What has changed since the last call, in the order in which it is safe to act: those that are gone first.
+    ///
+    /// # Errors
+    /// xenstored refuses, or is gone: then so are all watches.
+    pub fn changes(&mut self) -> Result<Vec<Change>> {
+        let mut changes = Vec::new();
+        // Looking brings new events, of the watches that it sets.
+        while let Some(event) = self.client.event()? {
+            let mut look = false;
+            let mut next = Some(event);
+            while let Some(event) = next {
+                match event.token.as_str() {
+                    INTRODUCED => look = true,
+                    RELEASED => {
+                        look = true;
+                        if std::mem::replace(&mut self.begun, true) && !changes.contains(&Change::Stopped) {
+                            changes.push(Change::Stopped);
+                        }
+                    }
+                    _ => changes.extend(self.of_one(&event)?),
+                }
+                next = self.client.event()?;
+            }
+            if look {
+                changes.extend(self.look()?);
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Compares what is there with what was.
+    fn look(&mut self) -> Result<Vec<Change>> {
+        let mut changes = Vec::new();
+        let names = self.client.directory(FOLDER)?.unwrap_or_default();
+        let mut there: BTreeMap<u32, bool> =
+            names.iter().filter_map(|name| name.parse().ok()).filter(|id| *id != 0).map(|id| (id, false)).collect();
+        for (id, introduced) in &mut there {
+            // A folder may outlive its domain.
+            *introduced = self.client.is_introduced(*id)?;
+        }
+        let gone: Vec<u32> = self.known.keys().filter(|id| there.get(id) != Some(&true)).copied().collect();
+        for id in gone {
+            for path in [SHUTDOWN, CONSOLE] {
+                self.client.unwatch(&of(id, path), &of(id, path))?;
+            }
+            changes.extend(self.known.remove(&id).map(|known| Change::Gone(known.domain)));
+        }
+        for (id, _) in there.into_iter().filter(|(_, introduced)| *introduced) {
+            let domain = self.describe(id)?;
+            if let Some(known) = self.known.get_mut(&id) {
+                known.domain = domain;
+                continue;
+            }
+            self.known.insert(id, Known { domain: domain.clone(), ..Known::default() });
+            changes.push(Change::Appeared(domain));
+            for path in [SHUTDOWN, CONSOLE] {
+                self.client.watch(&of(id, path), &of(id, path))?;
+            }
+        }
+        Ok(changes)
+    }
+
+    fn describe(&mut self, id: u32) -> Result<Domain> {
+        let name = self.client.text(&of(id, "name"))?.map(|name| clean(&name, LONGEST));
+        let uuid = self.client.text(&of(id, "vm"))?;
+        let uuid = uuid.and_then(|path| Some(clean(path.strip_prefix("/vm/")?, LONGEST)));
+        Ok(Domain { id, name: name.filter(|name| !name.is_empty()), uuid })
+    }
+
+    /// A change below a domain's folder. The tokens are ours: a guest cannot choose them.
+    fn of_one(&mut self, event: &Event) -> Result<Option<Change>> {
+        let Some((id, path)) = event.token.strip_prefix(FOLDER).and_then(|rest| rest.get(1..)?.split_once('/')) else {
+            return Ok(None);
+        };
+        let Some(id) = id.parse().ok().filter(|id| self.known.contains_key(id)) else { return Ok(None) };
+        let value = self.client.text(&event.token)?.map(|value| clean(&value, LONGEST)).unwrap_or_default();
+        let Some(known) = self.known.get_mut(&id) else { return Ok(None) };
+        let domain = known.domain.clone();
+        if path == SHUTDOWN {
+            let asked = std::mem::replace(&mut known.asked, !value.is_empty());
+            return Ok(match (asked, value.is_empty()) {
+                (_, false) => Some(Change::Asked(domain, value)),
+                (true, true) => Some(Change::Obeys(domain)),
+                (false, true) => None,
+            });
+        }
+        if value.is_empty() || known.console.as_ref() == Some(&value) {
+            return Ok(None);
+        }
+        known.console = Some(value.clone());
+        Ok(Some(Change::Console(domain, value)))
+    }
+}
+
+/// A path of a domain.
+fn of(id: u32, path: &str) -> String {
+    format!("{FOLDER}/{id}/{path}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::played::{Tree, server};
+    use super::*;
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use std::sync::{Arc, Mutex};
+
+    fn introduce(tree: &Arc<Mutex<Tree>>, id: u32, name: &str) {
+        let mut tree = tree.lock().unwrap();
+        tree.set(&of(id, "name"), name);
+        tree.set(&of(id, "vm"), "/vm/6d0c1c0e-0000-4000-8000-000000000001");
+        tree.introduced.insert(id);
+        tree.fire(INTRODUCED);
+    }
+
+    /// Waits for changes.
+    fn changes(domains: &mut Domains) -> Vec<Change> {
+        loop {
+            let changes = domains.changes().unwrap();
+            if !changes.is_empty() {
+                return changes;
+            }
+            let limit = Timespec { tv_sec: 20, tv_nsec: 0 };
+            let ready = poll(&mut [PollFd::new(&domains.client, PollFlags::IN)], Some(&limit)).unwrap();
+            assert_eq!(ready, 1, "no change came");
+        }
+    }
+
+    impl rustix::fd::AsFd for Client {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.fd()
+        }
+    }
+
+    #[test]
+    fn a_guest_appears_has_a_console_is_asked_obeys_stops_and_is_gone() {
+        let (client, tree) = server();
+        introduce(&tree, 1, "early");
+        tree.lock().unwrap().set("/local/domain/0/name", "Domain-0");
+        let mut domains = Domains::watch(client).unwrap();
+        let early = changes(&mut domains);
+        let Some(Change::Appeared(domain)) = early.first() else { panic!("{early:?}") };
+        assert_eq!((domain.id, domain.name.as_deref()), (1, Some("early")));
+        assert_eq!(domain.uuid.as_deref(), Some("6d0c1c0e-0000-4000-8000-000000000001"));
+        assert_eq!(early.len(), 1, "{early:?}");
+
+        let domain = domain.clone();
+        tree.lock().unwrap().set("/local/domain/1/console/tty", "/dev/pts/1");
+        assert_eq!(changes(&mut domains), [Change::Console(domain.clone(), "/dev/pts/1".into())]);
+        tree.lock().unwrap().set("/local/domain/1/control/shutdown", "poweroff");
+        assert_eq!(changes(&mut domains), [Change::Asked(domain.clone(), "poweroff".into())]);
+        tree.lock().unwrap().set("/local/domain/1/control/shutdown", "");
+        assert_eq!(changes(&mut domains), [Change::Obeys(domain.clone())]);
+        // It has shut down, and nobody has destroyed it yet.
+        tree.lock().unwrap().fire(RELEASED);
+        assert_eq!(changes(&mut domains), [Change::Stopped]);
+        assert_eq!(domains.there().count(), 1);
+        // Its folder stays a moment longer.
+        tree.lock().unwrap().introduced.remove(&1);
+        tree.lock().unwrap().fire(RELEASED);
+        assert_eq!(changes(&mut domains), [Change::Stopped, Change::Gone(domain)]);
+        assert_eq!(domains.there().count(), 0);
+    }
+
+    #[test]
+    fn a_reboot_is_a_new_domain_and_all_is_told_before_it() {
+        let (client, tree) = server();
+        introduce(&tree, 4, "web");
+        let mut domains = Domains::watch(client).unwrap();
+        changes(&mut domains);
+        tree.lock().unwrap().introduced.remove(&4);
+        tree.lock().unwrap().fire(RELEASED);
+        introduce(&tree, 5, "web");
+        let mut told = Vec::new();
+        while told.len() < 3 {
+            told.extend(changes(&mut domains));
+        }
+        assert!(matches!(told[0], Change::Stopped), "{told:?}");
+        assert!(matches!(&told[1], Change::Gone(domain) if domain.id == 4), "{told:?}");
+        assert!(matches!(&told[2], Change::Appeared(domain) if domain.id == 5), "{told:?}");
+    }
+
+    #[test]
+    fn names_that_guests_could_choose_are_fit_for_a_console() {
+        let (client, tree) = server();
+        introduce(&tree, 1, "bad\x1b[2J");
+        tree.lock().unwrap().set("/local/domain/x/name", "no number");
+        let mut domains = Domains::watch(client).unwrap();
+        changes(&mut domains);
+        assert_eq!(domains.there().next().unwrap().name.as_deref(), Some("bad?[2J"));
+        assert_eq!(domains.there().count(), 1);
+    }
+}
