@@ -25,7 +25,11 @@ pub const SECTIONS: &[Section] = &[
     Section { name: "storage", sample: "", help: "The volume group, and what is used of it." },
     Section { name: "access", sample: "", help: "Who may log in by ssh." },
     Section { name: "boot", sample: "", help: "The boot of stage two." },
-    Section { name: "guests", sample: "", help: "What holds for all guests." },
+    Section {
+        name: "guests",
+        sample: "",
+        help: "What holds for all guests. These tables are read and checked already; nothing starts guests by them yet.",
+    },
     Section {
         name: "guest.NAME",
         sample: "web",
