@@ -128,6 +128,11 @@ impl Host {
         self.guest()?.set_link(card, up)
     }
 
+    /// Writes what a trial found out into the log of the commands.
+    pub fn comment(&self, text: &str) {
+        self.transcript("(the trial)", text);
+    }
+
     fn transcript(&self, command: &str, text: &str) {
         let mut entry = String::new();
         let _ = writeln!(entry, "# {command}\n{text}\n");

@@ -4,6 +4,7 @@ use super::Host;
 use crate::lab::Lab;
 use crate::shell::{self, Output};
 use anyhow::{Context, Result, ensure};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -34,6 +35,18 @@ impl Host {
         Ok(output)
     }
 
+    /// Types a command that asks, and what it is answered with.
+    ///
+    /// # Errors
+    /// As [`Host::serial`].
+    pub fn answer(&mut self, command: &str, question: &str, answer: &str) -> Result<Output> {
+        ensure!(command.len() < LONGEST_COMMAND, "too long to be typed: {command}");
+        let within = COMMAND.min(self.left());
+        let output = shell::run_and_answer(&mut self.guest()?.watch, command, (question, answer), within)?;
+        self.transcript(command, &format!("{}\n(status {})", output.text.trim_end(), output.status));
+        Ok(output)
+    }
+
     /// Types a command that must end well, and returns what it says.
     ///
     /// # Errors
@@ -58,11 +71,25 @@ impl Host {
     /// # Errors
     /// ssh itself fails.
     pub fn ssh(&self, lab: &Lab, address: &str, command: &str) -> Result<Output> {
-        let mut ssh = lab.namespace.command("timeout");
         let password = self.passwords.first().context("no password")?;
-        ssh.args([&COMMAND.as_secs().to_string(), "sshpass", "-p", password, "ssh", "-F", "none"])
-            .args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"])
-            .args(["-o", "PubkeyAuthentication=no", "-o", "ConnectTimeout=60"])
+        self.ssh_by(lab, &["sshpass", "-p", password, "ssh", "-o", "PubkeyAuthentication=no"], address, command)
+    }
+
+    /// The same with the private key in this file, and nothing else.
+    ///
+    /// # Errors
+    /// As [`Host::ssh`].
+    pub fn ssh_with_key(&self, lab: &Lab, address: &str, key: &Path, command: &str) -> Result<Output> {
+        let key = key.display().to_string();
+        self.ssh_by(lab, &["ssh", "-o", "BatchMode=yes", "-i", &key], address, command)
+    }
+
+    fn ssh_by(&self, lab: &Lab, how: &[&str], address: &str, command: &str) -> Result<Output> {
+        let mut ssh = lab.namespace.command("timeout");
+        ssh.arg(COMMAND.as_secs().to_string())
+            .args(how)
+            .args(["-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"])
+            .args(["-o", "LogLevel=ERROR", "-o", "ConnectTimeout=60"])
             .args([&format!("root@{address}"), &format!("{{ {command}; }} 2>&1")]);
         let output = by_ssh(&mut ssh, command)?;
         self.transcript(

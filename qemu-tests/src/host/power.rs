@@ -5,7 +5,8 @@ use super::{Host, Setup, Way};
 use crate::boot_menu;
 use crate::lab::{Disk, Lab};
 use anyhow::{Context, Result, bail, ensure};
-use sino_image::qemu::{Accelerator, Bus, Drive, EndReason, Firmware, Guest, Machine, Start};
+use sino_image::qemu::{Accelerator, Bus, Drive, EndReason, Firmware, Guest, Machine, NetworkCard, Start};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long Debian may take to shut down.
@@ -137,6 +138,18 @@ impl Host {
         match guest.wait_for_end_reason(SHUTDOWN)? {
             EndReason::Off => Ok(()),
             EndReason::Reset => bail!("poweroff reset the machine"),
+        }
+    }
+
+    /// The network cards that the host has when it is switched on the next time.
+    pub fn set_cards(&mut self, cards: &[NetworkCard]) {
+        self.machine.network = cards.to_vec();
+    }
+
+    /// The medium that the host boots from the next time, for example one of [`Lab::stick`].
+    pub fn set_medium(&mut self, iso: &Path) {
+        if let Some(medium) = self.machine.drives.first_mut() {
+            medium.file = Some(iso.to_owned());
         }
     }
 

@@ -79,7 +79,9 @@ fn made(spec: &DriveSpec, image: &Paths, images: &Images, folder: &Path) -> Resu
         Content::Iso(_) => {}
         Content::DamagedRoot(_) => faults::damage_root(&source.iso, &file)?,
         Content::PaddedIso(_) => faults::pad(&source.iso, &file)?,
-        Content::Configured(_) => faults::configure(&source.iso, &file, second_partition(&source.iso)?)?,
+        Content::Configured(_) => {
+            faults::configure(&source.iso, &file, second_partition(&source.iso)?, faults::CONFIG)?;
+        }
         Content::FlippedBit(_, place) => faults::flip_bit(&source.iso, &file, &source.manifest, place)?,
         Content::Truncated(_, percent) => faults::truncate_iso(&source.iso, &file, percent)?,
         Content::IsoFile(_, kind) => carriers::iso_as_file(&source.iso, &file, kind)?,
