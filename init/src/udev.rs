@@ -5,10 +5,12 @@
 
 use crate::child;
 use anyhow::{Context, Result, ensure};
+use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, Mode, OFlags, inotify};
-use sino_boot::layout;
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use sino_boot::stage::{Done, Fault, done};
+use sino_boot::{console, layout};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -26,8 +28,18 @@ const SUBSYSTEMS: [&str; 11] =
     ["ata_port", "block", "memstick", "mmc", "net", "nvme", "scsi", "usb", "virtio", "vmbus", "xen"];
 /// How long Debian's udevd may take when it is that which is waited for.
 const DEBIANS_WITHIN: Duration = Duration::from_secs(120);
-/// How long the hand-over waits for whoever needs udev, and for its end.
-const END_WITHIN: &str = "8";
+/// How long the hand-over waits for whoever needs udev, in seconds. Volumes are activated in far less, unless a disk hangs.
+const HELD_FOR: u32 = 30;
+/// How long it waits for udevd's end.
+const END_WITHIN: Duration = Duration::from_secs(8);
+/// The daemon's name as a process.
+const NAME: &str = "systemd-udevd";
+/// The service, and control group, of Debian's.
+const SERVICE: &str = "/system.slice/systemd-udevd.service";
+/// Says whether Debian's udevd has processes, once systemd has started it. Source: the kernel's admin-guide/cgroup-v2.rst.
+const DEBIANS: &str = "/sys/fs/cgroup/system.slice/systemd-udevd.service/cgroup.events";
+/// How often it is looked whether Debian's udevd runs, when nothing else tells.
+const LOOKS_EVERY: Duration = Duration::from_millis(500);
 
 /// Starts udevd and has the kernel announce disks and network cards again. Once Debian has begun to take over, its own is
 /// waited for instead.
@@ -70,29 +82,38 @@ pub fn bridge_the_gap() -> Result<()> {
     if Path::new(layout::HANDED_OVER).exists() { wait_for_debians() } else { Ok(()) }
 }
 
-/// Waits until systemd has started its udevd.
+/// Waits until systemd has started its udevd and that answers. Its socket alone would not do: it may be the last udevd's, and
+/// systemd makes it before anybody listens to the kernel.
 fn wait_for_debians() -> Result<()> {
     let deadline = Instant::now() + DEBIANS_WITHIN;
-    let watch = inotify::init(inotify::CreateFlags::CLOEXEC).context("asking for changes of files")?;
-    while !runs() {
-        // Its folder may not be there yet; a folder that is watched already only stays so.
-        for folder in ["/run", "/run/udev"] {
-            let _ = inotify::add_watch(&watch, folder, inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO);
-        }
+    let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)
+        .context("asking for changes of files")?;
+    // Its folder may not be there yet; a folder that is watched already only stays so.
+    let folders = ["/run", "/run/udev"];
+    while !debians_runs() {
         let left = deadline.saturating_duration_since(Instant::now());
         ensure!(!left.is_zero(), "Debian's udevd does not run after {} s", DEBIANS_WITHIN.as_secs());
-        if runs() {
-            break;
+        for folder in folders {
+            let _ = inotify::add_watch(&watch, folder, inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO);
         }
         let mut fds = [PollFd::new(&watch, PollFlags::IN)];
         // A signal ends the wait early, which only costs a turn.
-        let _ = poll(&mut fds, Timespec::try_from(left).ok().as_ref());
-        if fds.iter().any(|fd| !fd.revents().is_empty()) {
-            let mut buffer = [0; 4096];
-            rustix::io::read(&watch, &mut buffer).context("reading changes of files")?;
-        }
+        let _ = poll(&mut fds, Timespec::try_from(left.min(LOOKS_EVERY)).ok().as_ref());
+        // Empty when it was the time.
+        let _ = rustix::io::read(&watch, &mut [0; 4096]);
     }
+    let left = deadline.saturating_duration_since(Instant::now()).as_secs().max(1);
+    let mut ping = Command::new("udevadm");
+    let status =
+        child::run(ping.args(["control", "--ping", &format!("--timeout={left}")]), Duration::from_secs(left + 5))?;
+    ensure!(status.success(), "Debian's udevd runs and does not answer: {status}");
     Ok(())
+}
+
+/// Whether systemd has started its udevd.
+fn debians_runs() -> bool {
+    // Not there before systemd has mounted the control groups.
+    std::fs::read_to_string(DEBIANS).is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
 }
 
 /// Whether a udevd runs.
@@ -114,22 +135,70 @@ pub fn settle(limit: Duration) -> Result<bool> {
     Ok(status.success())
 }
 
-/// Ends stage two's udevd, so that systemd's can take over. Not while somebody [`hold`]s it, but after the deadline.
+/// Ends stage two's udevd, so that systemd's can take over. Not while somebody [`hold`]s it: the events that he waits for would
+/// be lost, and he would wait for ever. Held for too long, it stays, and [`end_left`] ends it later; two that both see to an event
+/// do no harm beyond a line in the log.
 pub fn end() {
     if !Path::new(DAEMON).exists() {
         return;
     }
-    let mut command = Command::new("flock");
-    command.args(["--timeout", END_WITHIN, layout::UDEV_LOCK]);
-    // None runs, or none yet: whoever starts it holds the file.
-    let end = format!("[ ! -e {SOCKET} ] || exec udevadm control --exit --timeout {END_WITHIN}");
-    command.args(["sh", "-c", &end]);
-    let result = child::run(&mut command, Duration::from_secs(20));
-    if !result.as_ref().is_ok_and(std::process::ExitStatus::success) {
-        log::warn!("udevd did not end in time ({result:?}); systemd starts its own in any case");
-        let mut command = Command::new("udevadm");
-        let _ = child::run(command.args(["control", "--exit", "--timeout", "2"]), Duration::from_secs(5));
+    if !is_free_within(0) {
+        let text = format!("Debian waits up to {HELD_FOR} s: volumes are being activated, which must not be cut off");
+        console::say(&text, Level::Warn);
+        if !is_free_within(HELD_FOR) {
+            let text = "volumes are still being activated; a disk may hang: dmesg, lsblk";
+            return console::say(text, Level::Warn);
+        }
     }
+    // Whoever needs it from here on finds that Debian takes over, and waits for its udevd.
+    terminate();
+}
+
+/// Ends stage two's udevd if it is still there beside Debian's.
+pub fn end_left() {
+    if Path::new(layout::HANDED_OVER).exists() {
+        terminate();
+    }
+}
+
+/// Whether nobody holds udevd, now or within so many seconds.
+fn is_free_within(seconds: u32) -> bool {
+    let mut command = Command::new("flock");
+    command.args(["--timeout", &seconds.to_string(), layout::UDEV_LOCK, "true"]);
+    let result = child::run(&mut command, Duration::from_secs(u64::from(seconds) + 5));
+    result.inspect_err(|error| log::warn!("{error:#}")).is_ok_and(|status| status.success())
+}
+
+/// Has udevd end, as soon as it has worked off what it has begun, and waits for that. Not by `udevadm control`, which gives up at
+/// once while another `udevadm` waits at the same socket.
+fn terminate() {
+    let deadline = Instant::now() + END_WITHIN;
+    for pid in left_over(Path::new("/proc")).into_iter().filter_map(rustix::process::Pid::from_raw) {
+        // It may have ended meanwhile.
+        let Ok(ended) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
+        let _ = pidfd_send_signal(&ended, Signal::TERM);
+        let mut fds = [PollFd::new(&ended, PollFlags::IN)];
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match poll(&mut fds, Timespec::try_from(left).ok().as_ref()) {
+                Err(rustix::io::Errno::INTR) => {}
+                Ok(1..) => break,
+                _ => {
+                    log::warn!("udevd is still busy and ends later; systemd starts its own in any case");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Daemons that systemd has not started. It moves what was there before it into a group of its own. Sources: proc(5), cgroups(7).
+fn left_over(proc: &Path) -> Vec<i32> {
+    let entries = std::fs::read_dir(proc).into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let text =
+        |pid: i32, file: &str| std::fs::read_to_string(proc.join(pid.to_string()).join(file)).unwrap_or_default();
+    pids.filter(|pid| text(*pid, "comm").trim_end() == NAME && !text(*pid, "cgroup").contains(SERVICE)).collect()
 }
 
 /// Keeps udevd from being ended for as long as the result lives: for work that waits for udev's answer.
@@ -148,4 +217,27 @@ struct Held(#[allow(dead_code)] rustix::fd::OwnedFd);
 
 impl Drop for Held {
     fn drop(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_udevd_that_systemd_did_not_start_is_left_over() {
+        let proc = tempfile::tempdir().unwrap();
+        let process = |pid: &str, comm: &str, group: &str| {
+            std::fs::create_dir(proc.path().join(pid)).unwrap();
+            std::fs::write(proc.path().join(pid).join("comm"), format!("{comm}\n")).unwrap();
+            std::fs::write(proc.path().join(pid).join("cgroup"), format!("{group}\n")).unwrap();
+        };
+        process("17", "systemd-udevd", "0::/");
+        process("18", "systemd-udevd", "0::/system.slice/systemd-udevd.service/udev");
+        process("19", "sleep", "0::/");
+        process("20", "systemd-udevd", "0::/init.scope");
+        std::fs::create_dir(proc.path().join("sys")).unwrap();
+        let mut left = left_over(proc.path());
+        left.sort_unstable();
+        assert_eq!(left, [17, 20]);
+    }
 }

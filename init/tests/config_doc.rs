@@ -23,7 +23,7 @@ fn its_examples_have_no_mistakes() {
     let page = config_doc::page();
     let examples: Vec<&str> =
         page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default()).collect();
-    assert_eq!(examples.len(), 8);
+    assert_eq!(examples.len(), 9);
     for example in examples {
         let reading = read(example, Layer::Stick, "example", false);
         assert!(reading.problems.is_empty() && !reading.given.is_empty(), "{example}\n{:?}", reading.problems);

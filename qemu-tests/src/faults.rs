@@ -149,14 +149,14 @@ pub fn pad(iso: &Path, copy: &Path) -> Result<()> {
 /// A configuration that nobody has by chance.
 pub const CONFIG: &str = "[system]\nhostname = \"from-the-stick\"\n";
 
-/// Copies an ISO and puts [`CONFIG`] into its EFI partition, which begins at this sector.
+/// Copies an ISO and puts a `sino.toml` with this text into its EFI partition, which begins at this sector.
 ///
 /// # Errors
 /// mcopy fails, in its own words.
-pub fn configure(iso: &Path, copy: &Path, sector: u64) -> Result<()> {
+pub fn configure(iso: &Path, copy: &Path, sector: u64, content: &str) -> Result<()> {
     copied(iso, copy)?;
     let text = copy.with_extension("toml");
-    fs::write(&text, CONFIG).with_context(|| format!("writing {}", text.display()))?;
+    fs::write(&text, content).with_context(|| format!("writing {}", text.display()))?;
     let image = format!("{}@@{}", copy.display(), sector * 512);
     let mut mcopy = Command::new("mcopy");
     mcopy.args(["-i", &image]).arg(&text).arg("::sino.toml").env("MTOOLS_SKIP_CHECK", "1");

@@ -17,7 +17,9 @@ pub use dhcp_server::{DhcpServer, Settings};
 pub use disk::Disk;
 pub use namespace::Namespace;
 
+use crate::faults;
 use crate::images::{Images, Paths, target};
+use crate::runner::machine::second_partition;
 use crate::scenario::Image;
 use anyhow::{Context, Result, bail, ensure};
 use sino_image::qemu::machine::Backend;
@@ -25,6 +27,7 @@ use sino_image::qemu::process::require;
 use sino_image::qemu::{Bus, NetworkCard};
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 use trunk::{Trunk, UNTAGGED};
 
@@ -51,6 +54,8 @@ pub struct Lab {
     /// The DHCP server of [`OTHER`]; not started.
     pub other: DhcpServer,
     trunk: Option<Trunk>,
+    /// Copies of the medium: large, so they go with the lab.
+    sticks: tempfile::TempDir,
     cards: usize,
     wrong: Vec<String>,
     deadline: Instant,
@@ -69,6 +74,7 @@ impl Lab {
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         let folder = fs::canonicalize(&folder)?;
+        let sticks = tempfile::tempdir_in(&folder).context("making a folder for copies of the medium")?;
         let image = images.get(Image::Real)?;
         let namespace = Namespace::make()?;
         for (bridge, prefix) in [LAN, OTHER] {
@@ -84,6 +90,7 @@ impl Lab {
             image,
             namespace,
             trunk: None,
+            sticks,
             cards: 0,
             wrong: Vec::new(),
             deadline: Instant::now() + budget,
@@ -150,6 +157,30 @@ impl Lab {
     /// Its file cannot be made.
     pub fn disk(&self, name: &str, bus: Bus, mib: u64) -> Result<Disk> {
         Disk::blank(&self.folder, name, bus, mib)
+    }
+
+    /// The image's medium with this text as `sino.toml` on its EFI partition, as an administrator puts it there from any
+    /// computer.
+    ///
+    /// # Errors
+    /// The copy cannot be made, or a tool is missing.
+    pub fn stick(&self, name: &str, configuration: &str) -> Result<PathBuf> {
+        let copy = self.sticks.path().join(format!("{name}.iso"));
+        faults::configure(&self.image.iso, &copy, second_partition(&self.image.iso)?, configuration)?;
+        Ok(copy)
+    }
+
+    /// An ssh key: the private key's file, and the public key as one line.
+    ///
+    /// # Errors
+    /// ssh-keygen fails.
+    pub fn ssh_key(&self, name: &str) -> Result<(PathBuf, String)> {
+        let file = self.folder.join(name);
+        let mut keygen = Command::new("ssh-keygen");
+        keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]).arg(&file);
+        ensure!(keygen.status().context("running ssh-keygen")?.success(), "ssh-keygen made no key");
+        let public = fs::read_to_string(file.with_extension("pub")).context("reading the public key")?;
+        Ok((file, public.trim().to_owned()))
     }
 
     /// Begins to capture frames on a link of the lab ([`Capture::start`]).

@@ -98,3 +98,30 @@ pub fn run(watch: &mut Watch, command: &str, within: Duration) -> Result<Output>
     };
     attempt(watch).with_context(|| format!("running {command:?} on the serial console"))
 }
+
+/// As [`run`], for a command that asks on the terminal: when `question` is there, this answer is typed. A command that ends
+/// without asking is an output like any other.
+///
+/// # Errors
+/// It does not end within that time.
+pub fn run_and_answer(
+    watch: &mut Watch,
+    command: &str,
+    (question, answer): (&str, &str),
+    within: Duration,
+) -> Result<Output> {
+    watch.type_text(&format!("{command}; echo {END}$?.\r"))?;
+    let attempt = |watch: &mut Watch| -> Result<Output> {
+        watch.wait_for(&format!("{END}$?."), within)?;
+        let (which, mut text) = watch.wait_for_any(&[question, END], within)?;
+        if which == 0 {
+            watch.type_text(&format!("{answer}\r"))?;
+            text = format!("{text}{question}{}", watch.wait_for(END, within)?);
+        }
+        let digits = watch.wait_for(".", within)?;
+        watch.wait_for(PROMPT, within)?;
+        let status = digits.trim().parse().with_context(|| format!("the exit status {digits:?}"))?;
+        Ok(Output { status, text: text.trim_start_matches('\n').to_owned() })
+    };
+    attempt(watch).with_context(|| format!("running {command:?} on the serial console and answering {answer:?}"))
+}

@@ -1,7 +1,7 @@
 //! Guest configuration files in xl's grammar: what SINO has to know of a guest before xl starts it.
 //!
 //! [`read`] takes a file's bytes and gives a [`GuestConfig`] and what is wrong with the file; nothing is opened there.
-//! [`discover`] finds the files. xl has the last word: an error here is a report, and what could be read is used. Facts of
+//! [`discover()`] finds the files. xl has the last word: an error here is a report, and what could be read is used. Facts of
 //! xl are those of Xen 4.17 to 4.20 (libxlu's lexer and grammar, `xl_parse.c`, xl.cfg(5)).
 
 pub mod discover;

@@ -113,6 +113,7 @@ fn once(lane: &mut Lane, news: &Sender) {
         }
         let group = lane.step("volume-group", || lvm::activate(host, &settings));
         drop(held);
+        udev::end_left();
         storage.group = group.unwrap_or_else(|| Group { name: settings.group.clone(), ..Group::default() });
         for problem in &storage.group.problems {
             lane.warn(&problem.to_string());

@@ -58,7 +58,8 @@ pub fn iso_on_volume(iso: &Path, drive: &Path, group: &str, volume: &str) -> Res
     Ok(())
 }
 
-/// Where the pieces of a volume lie on a drive's file, with their lengths, in bytes.
+/// Where the pieces of a volume lie on a drive's file, with their lengths, in bytes. The whole drive is the group's physical
+/// volume, or its first partition is.
 ///
 /// # Errors
 /// There is no such volume, a tool is missing or fails, in its own words; the user is not root.
@@ -66,8 +67,22 @@ pub fn volume_places(drive: &Path, group: &str, volume: &str) -> Result<Vec<(u64
     require("lvm", "lvm2")?;
     require("losetup", "mount")?;
     let folder = tempfile::tempdir().context("making a temporary folder")?;
-    let device = Loop::attach(drive)?;
-    Lvm { device: &device.0, folder: folder.path() }.places(group, volume)
+    let offset = first_partition(drive)?;
+    let device = Loop::attach_from(drive, offset)?;
+    let places = Lvm { device: &device.0, folder: folder.path() }.places(group, volume)?;
+    Ok(places.into_iter().map(|(start, length)| (start + offset, length)).collect())
+}
+
+/// Where the first partition begins, in bytes; 0 if the drive has none.
+fn first_partition(drive: &Path) -> Result<u64> {
+    /// What sfdisk counts in, in bytes.
+    const SECTOR: u64 = 512;
+    require("sfdisk", "fdisk")?;
+    let output = Command::new("sfdisk").arg("--json").arg(drive).output().context("running sfdisk")?;
+    // It fails when there is no partition table.
+    let table: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let start = table.pointer("/partitiontable/partitions/0/start").and_then(serde_json::Value::as_u64);
+    Ok(start.unwrap_or_default() * SECTOR)
 }
 
 /// A loop device; freed in the end.
@@ -75,8 +90,15 @@ struct Loop(String);
 
 impl Loop {
     fn attach(file: &Path) -> Result<Self> {
-        let name = output(Command::new("losetup").args(["--find", "--show"]).arg(file))
-            .context("making a loop device for LVM's tools needs root: run the tests as root")?;
+        Self::attach_from(file, 0)
+    }
+
+    /// The file from this byte on.
+    fn attach_from(file: &Path, offset: u64) -> Result<Self> {
+        let mut losetup = Command::new("losetup");
+        losetup.args(["--find", "--show", "--offset", &offset.to_string()]).arg(file);
+        let name =
+            output(&mut losetup).context("making a loop device for LVM's tools needs root: run the tests as root")?;
         Ok(Self(name.trim().to_owned()))
     }
 }

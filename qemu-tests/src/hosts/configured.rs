@@ -2,7 +2,10 @@
 //! VLAN and a second bridge, found at the next boot; then the host itself in a VLAN of its bridge.
 
 use super::check::{ends, fails, has, is};
-use super::product::{BRIDGE, CONFIG, NETWORK_APPLY, NETWORK_CONFIRM, REVERT_SECONDS, STATUS, facts, prepare, up};
+use super::product::{
+    BREAK_WITH_ROOT, BRIDGE, CONFIG, IMAGE_CONFIG, NETWORK_APPLY, NETWORK_CONFIRM, REVERT_SECONDS, SHELL, STATUS,
+    STICK_CONFIG, facts, layer_is_skipped, prepare, up,
+};
 use crate::host::{Host, Setup};
 use crate::lab::{LAN, Lab, OTHER, Settings};
 use anyhow::{Context, Result};
@@ -15,6 +18,9 @@ const LEASE: Duration = Duration::from_secs(90);
 const VLAN: u16 = 42;
 /// The address that the administrator gives.
 const FIXED: &str = "192.0.2.50";
+
+/// How long the boot without the lower layers may take to the hand-over, in seconds: told by a flag.
+const HANDOVER: u32 = 60;
 
 /// The trial.
 pub(super) fn run(lab: &mut Lab) -> Result<()> {
@@ -57,15 +63,34 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
         CONFIG,
         &format!("[network.bridge.xenbr0]\nports = [\"{trunk}\"]\naddresses = [\"dhcp\"]\nhost_vlan = {VLAN}\n"),
     )?;
+    host.power_off()?;
     let mark = tagged.mark();
-    host.reboot()?;
+    without_the_layers_below(lab, &mut host)?;
     let state = host.settle()?;
     lab.expect(state == "running", format!("in a VLAN of its bridge the host is {state:?}"));
     let leased = tagged.wait_for(mark, &host.mac(BRIDGE)?, "DHCPACK", LEASE)?.context("an ACK without an address")?;
     lab.expect(lab.ping(&leased, 5)? > 0, format!("{leased}, in a VLAN of the bridge, does not answer"));
-    let wrong = host.check(&up())?;
+    let mut wrong = host.check(&up())?;
+    wrong.extend(host.check(&layer_is_skipped(IMAGE_CONFIG))?);
+    wrong.extend(host.check(&layer_is_skipped(STICK_CONFIG))?);
+    wrong.extend(host.check(&[
+        fails("sino config check"),
+        has("sino config show", &[&format!("flag sino.handover={HANDOVER}"), &format!("srv {CONFIG}:4")]),
+    ])?);
     lab.note("in a VLAN of its bridge", wrong);
     host.power_off()
+}
+
+/// A boot with configurations in the image and on the stick that are no TOML: those of the volume and the flags hold. The
+/// image's is spoilt in stage one's shell, above the read-only image, before anything of stage two has read it.
+fn without_the_layers_below(lab: &Lab, host: &mut Host) -> Result<()> {
+    let stick = lab.stick("broken", "[system]\nhostname = \"without-an-end\nkeyboard = 7\n")?;
+    host.set_medium(&stick);
+    let (flag, root) = BREAK_WITH_ROOT;
+    host.switch_on_with(&format!("{flag} sino.handover={HANDOVER}"))?;
+    host.wait_for_console(SHELL, Duration::from_secs(200))?;
+    host.type_line(&format!("mkdir -p {root}/etc/sino; echo '[boot' > {root}{IMAGE_CONFIG}; exit"))?;
+    host.log_in()
 }
 
 /// An address of the administrator's own: taken back without a confirmation, kept with one, and refused when it is wrong.

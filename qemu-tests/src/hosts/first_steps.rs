@@ -2,7 +2,10 @@
 //! everything, on the same address and without asking for another.
 
 use super::check::{Check, fails, has, is};
-use super::product::{BRIDGE, CONFIG, SRV_START, SRV_STOP, VOLUME, facts, mounted, prepare, up};
+use super::product::{
+    BRIDGE, CONFIG, SRV_START, SRV_STOP, STATE, STATUS, STICK_CONFIG, VOLUME, facts, layer_is_skipped, mounted,
+    prepare, up,
+};
 use crate::host::{Host, Setup};
 use crate::lab::{LAN, Lab, Settings};
 use anyhow::{Context, Result};
@@ -94,23 +97,45 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
     in_a_hurry(lab, &mut host)
 }
 
-/// Flags that give the address, a configuration on the volume that is no TOML, and a hand-over long before anything is ready:
-/// the layer is told of and skipped, the flags hold, and what was not ready comes while Debian starts.
+/// Flags that give the address, flags that are garbage, a configuration on the volume that is no TOML, one on the stick that
+/// is good, and a hand-over long before anything is ready: what cannot be used is told of and skipped, the good flags and the
+/// stick hold through all of Debian, and what was not ready comes while Debian starts.
 fn in_a_hurry(lab: &mut Lab, host: &mut Host) -> Result<()> {
+    let (key, public) = lab.ssh_key("of-the-stick")?;
+    let stick = lab.stick(
+        "configured",
+        &format!("[system]\nhostname = \"from-the-stick\"\n\n[access]\nauthorized_keys = [\"{public}\"]\n"),
+    )?;
+    host.set_medium(&stick);
     let address = format!("{}.60", LAN.1);
-    let flags = format!("sino.handover=1 ip={address}::{0}.1:255.255.255.0::ens5:none:{0}.1", LAN.1);
+    let garbage = "sino.set=garbage sino.set=boot.handover=soon";
+    let flags = format!("sino.handover=1 {garbage} ip={address}::{0}.1:255.255.255.0::ens5:none:{0}.1", LAN.1);
+    // The login prompt may be there before the volume with the host's own password is.
+    host.passwords.push("root".to_owned());
     host.power_on(Some(&flags), None)?;
+    let srv = "timeout 140 sh -c 'until findmnt /srv; do sleep 1; done'";
+    host.do_(srv).context("waiting for /srv after a hand-over that did not")?;
     lab.expect(host.settle()? == "running", "handed over after a second, the host is not \"running\"");
     let mut wrong = host.check(&up())?;
     wrong.extend(host.check(&mounted(true))?);
     wrong.extend(host.check(&[
         has("cat /run/sino/boot.json", &["not done after 1 s (sino.handover)", "storage"]),
-        has("sino status", &[&address, "configured", CONFIG]),
+        has("sino status", &[&address, "configured", "flag sino.set: the value \"garbage\" cannot be used"]),
+        has(STATUS, &["flag sino.set: the value \\\"garbage\\\" cannot be used"]),
+        has(STATUS, &["sino.set=boot.handover=soon: boot.handover: "]),
         fails("sino config check"),
+        has("sino config check 2>&1", &["sino.set=boot.handover=soon: boot.handover: "]),
+        has("sino config show", &["flag sino.handover=1", &format!("stick {STICK_CONFIG}:2")]),
         has("cat /etc/resolv.conf", &[&format!("nameserver {}.1", LAN.1)]),
-        is("hostname", "first.lab.test"),
+        is("hostname", "from-the-stick"),
+        // The stick's is not kept in the place of the host's own.
+        is(&format!("cat {STATE}/hostname"), "first.lab.test"),
     ])?);
+    wrong.extend(host.check(&layer_is_skipped(CONFIG))?);
     lab.note("handed over after a second", wrong);
+    let said = host.ssh_with_key(lab, &address, &key, "hostname");
+    let said = said.map_or_else(|error| format!("{error:#}"), |said| said.text);
+    lab.expect(said.trim() == "from-the-stick", format!("by ssh with the key that the stick brings: {said}"));
     lab.expect(lab.ping(&address, 5)? > 0, format!("{address}, given by a flag, does not answer"));
     host.power_off()
 }

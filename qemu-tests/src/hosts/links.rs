@@ -2,7 +2,7 @@
 //! supervisor that is killed before and after the hand-over, without anything changing.
 
 use super::check::{ends, has, is};
-use super::product::{BREAK_BEFORE_HANDOVER, BRIDGE, SUPERVISOR, facts, up};
+use super::product::{BREAK_BEFORE_HANDOVER, BRIDGE, SHELL, SUPERVISOR, facts, up};
 use crate::host::{Host, Setup};
 use crate::lab::{LAN, Lab, Settings};
 use anyhow::{Context, Result};
@@ -12,8 +12,6 @@ use std::time::Duration;
 const ASK: Duration = Duration::from_secs(150);
 /// The shortest lease that dnsmasq gives, in seconds; it is renewed after half of it.
 const SHORT_LEASE: u32 = 120;
-/// The rescue shell's prompt.
-const SHELL: &str = "sino rescue# ";
 
 /// The trial.
 pub(super) fn run(lab: &mut Lab) -> Result<()> {

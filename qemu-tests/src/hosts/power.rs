@@ -1,18 +1,24 @@
-//! The power fails at random moments while what makes the host itself is changed over and over. Afterwards each of it is
-//! what it was before or after a change, never half of it, and the volume is in use again without anybody's help.
+//! Twenty boots in a row, each ended by the power, each with the same lease: asked for by name, never by a DHCPDISCOVER. Most
+//! end as soon as the lease is confirmed; the last ones at random moments while what makes the host itself is changed over
+//! and over. Afterwards each of it is what it was before or after a change, never half of it, and the volume is in use again
+//! without anybody's help.
 //!
 //! A disk's own cache is not played ([`crate::host::Host::power_cut`]): what the guest's kernel had sent stays.
 
 use super::check::{ends, is};
-use super::product::{KEPT_SECONDS, VOLUME, mounted, prepare, up};
+use super::product::{BRIDGE, KEPT_SECONDS, VOLUME, mounted, prepare, up};
 use crate::host::{Host, Setup};
 use crate::lab::{LAN, Lab, Settings};
 use anyhow::{Context, Result};
 use sino_image::qemu::Bus;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-/// How often the power fails.
+/// How many boots there are.
+const BOOTS: u32 = 20;
+/// How often the power fails while everything changes.
 const CUTS: u32 = 3;
+/// How long a host may take to its lease.
+const LEASE: Duration = Duration::from_secs(150);
 /// It fails within so many milliseconds after the changes began; each round of changes takes about two seconds.
 const WITHIN_MS: u64 = 9000;
 /// The two states between which the host goes to and fro: password, host name, and the comment of the one key that may log in.
@@ -37,10 +43,16 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
     let host_key = host.do_("ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub")?;
     let machine = host.do_("cat /etc/machine-id")?;
     let user_key = host.do_("cut -d' ' -f1,2 /root/.ssh/authorized_keys")?;
-    // What was just made by hand must be there after the first cut too.
+    let mut lease = Lease::first(lab, host.mac(BRIDGE)?)?;
+    // One was the first, and as many come after the random cuts; what was just made by hand must outlive all of them.
+    for boot in 2..BOOTS - CUTS {
+        host.cut()?;
+        lease.is_confirmed(lab, &host, &format!("boot {boot}"))?;
+    }
     host.power_cut()?;
     for cut in 0..=CUTS {
-        let when = format!("after cut {cut}");
+        let when = format!("boot {}, after random cut {cut}", BOOTS - CUTS + cut);
+        lease.is_confirmed(lab, &host, &when)?;
         let state = host.settle()?;
         lab.expect(state == "running", format!("{when}: the host is {state:?}"));
         let mut wrong = host.check(&up())?;
@@ -67,6 +79,42 @@ pub(super) fn run(lab: &mut Lab) -> Result<()> {
     let damage = disk.ext4_damage(VOLUME.0, VOLUME.1)?;
     lab.expect(damage.is_none(), format!("in the end: {damage:?}"));
     Ok(())
+}
+
+/// The lease that must stay the same.
+struct Lease {
+    mac: String,
+    address: String,
+    /// How much of the server's log was looked at.
+    mark: usize,
+}
+
+impl Lease {
+    /// That of the first boot.
+    fn first(lab: &Lab, mac: String) -> Result<Self> {
+        let address = lab.lan.wait_for(0, &mac, "DHCPACK", LEASE)?.context("an ACK without an address")?;
+        Ok(Self { mac, address, mark: lab.lan.mark() })
+    }
+
+    /// Waits until the server has confirmed it once more. The boot must have begun with the question for this address
+    /// (INIT-REBOOT; RFC 2131, 3.2).
+    fn is_confirmed(&mut self, lab: &mut Lab, host: &Host, when: &str) -> Result<()> {
+        let began = Instant::now();
+        let address = lab.lan.wait_for(self.mark, &self.mac, "DHCPACK", LEASE).with_context(|| when.to_owned())?;
+        let messages = lab.lan.messages(self.mark, &self.mac);
+        self.mark = lab.lan.mark();
+        let kinds: Vec<&str> = messages.iter().map(|message| message.kind.as_str()).collect();
+        host.comment(&format!("{when}: {address:?} by {kinds:?}, waited for {:.1} s", began.elapsed().as_secs_f64()));
+        lab.expect(address.as_ref() == Some(&self.address), format!("{when} has {address:?}, not {}", self.address));
+        let asked = messages.first().filter(|first| first.kind == "DHCPREQUEST" && first.address == address);
+        lab.expect(
+            asked.is_some(),
+            format!("{when} began with something else than a DHCPREQUEST for it: {messages:?}"),
+        );
+        let discovers = kinds.iter().filter(|kind| **kind == "DHCPDISCOVER").count();
+        lab.expect(discovers == 0, format!("{when}: {discovers} DHCPDISCOVER"));
+        Ok(())
+    }
 }
 
 /// A moment nobody chose. It stands in the log, so that it can be had again.

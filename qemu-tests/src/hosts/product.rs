@@ -3,12 +3,18 @@
 
 use super::check::{Check, ends, fails, has, is};
 use crate::host::Host;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 /// The bridge that every host has.
 pub(super) const BRIDGE: &str = "xenbr0";
 /// The group, and its volume that is mounted on `/srv`.
 pub(super) const VOLUME: (&str, &str) = ("xvg", "xvol");
+/// The configuration of the stick, as it is copied into memory.
+pub(super) const STICK_CONFIG: &str = "/run/sino/stick/sino.toml";
+/// The image's own configuration.
+pub(super) const IMAGE_CONFIG: &str = "/etc/sino/sino.toml";
+/// Where what makes a host itself is kept, on the volume.
+pub(super) const STATE: &str = "/srv/sino/state";
 /// The configuration on the volume.
 pub(super) const CONFIG: &str = "/srv/sino/sino.toml";
 /// Mounts the volume and takes what it keeps into use, and the other way round.
@@ -27,6 +33,10 @@ pub(super) const NETWORK_CONFIRM: &str = "sino network confirm";
 pub(super) const REVERT_SECONDS: u64 = 60;
 /// How long after a change at the latest it is on the volume, in seconds.
 pub(super) const KEPT_SECONDS: u64 = 10;
+/// The rescue shell's prompt.
+pub(super) const SHELL: &str = "sino rescue# ";
+/// A boot that stops in a shell of stage one when the root is complete, and where that root is then.
+pub(super) const BREAK_WITH_ROOT: (&str, &str) = ("sino.break=check-root", "/sysroot");
 /// A boot that stops in a shell of stage two while the supervisor is at work already.
 pub(super) const BREAK_BEFORE_HANDOVER: &str = "sino.break=hand-over";
 
@@ -66,6 +76,16 @@ pub(super) fn not_mounted(words: &[&str]) -> Vec<Check> {
     vec![fails("findmnt /srv"), has("sino status", words), has("cat /run/sino/storage.json", words)]
 }
 
+/// This file of the configuration is skipped, which is said with file, line and column by whatever tells of the host.
+pub(super) fn layer_is_skipped(file: &str) -> Vec<Check> {
+    let place = format!("{file}:[0-9]+:[0-9]+: ");
+    vec![
+        is(&format!("sino config check 2>&1 | grep -cE '^{place}.*nothing of this file is used'"), "1"),
+        ends(&format!("{STATUS} | grep -E '\"{place}'")),
+        ends(&format!("sino status | grep -E '{place}'")),
+    ]
+}
+
 /// SINO's facts can be read by programs.
 pub(super) fn facts(host: &mut Host) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -89,4 +109,39 @@ pub(super) fn prepare(host: &mut Host, disks: &[&str], swap: bool) -> Result<()>
         host.do_(&format!("lvcreate -q -L 128M -n swap {group} && mkswap -q /dev/{group}/swap"))?;
     }
     host.do_(SRV_START).map(drop)
+}
+
+/// The same by the one command, for a disk that holds an ext4: refused, refused again for a wrong name, and done for the right
+/// one. Returns what is not as it must be.
+///
+/// # Errors
+/// A command does not end, or the disk is not prepared in the end.
+pub(super) fn prepare_by_command(host: &mut Host, disk: &str) -> Result<Vec<String>> {
+    let (group, volume) = VOLUME;
+    let command = format!("sino disk prepare {disk} --srv 600M --swap 128M");
+    let still_there = is(&format!("blkid -po value -s TYPE {disk}"), "ext4");
+    let mut wrong = host.check(&[
+        has(&format!("{command} --yes 2>&1; echo ended $?"), &["holds something: ", "ext4", "--erase", "ended 1"]),
+        still_there.clone(),
+    ])?;
+    let name = host.do_(&format!("basename $(readlink -f {disk})"))?;
+    let question = format!("type the disk's name to erase it ({name}): ");
+    let refused = host.answer(&format!("{command} --erase"), &question, "sdx")?;
+    wrong.extend(has("a wrong name typed", &["\"sdx\" is not", "nothing was written"]).judge(&refused));
+    wrong.extend(fails("a wrong name typed").judge(&refused));
+    wrong.extend(host.check(&[still_there])?);
+    let done = host.answer(&format!("{command} --erase"), &question, &name)?;
+    ensure!(done.status == 0, "{command}: status {}: {}", done.status, done.text);
+    let (plan, _) = done.text.split_once(&question).unwrap_or_default();
+    for part in ["THIS WILL BE LOST: ", "ext4", "600", "128", "pvcreate", "vgcreate", "lvcreate", "mkfs.ext4", "mkswap"]
+    {
+        if !plan.contains(part) {
+            wrong.push(format!("before the question {part:?} is not shown: {plan}"));
+        }
+    }
+    wrong.extend(host.check(&[
+        is(&format!("lsblk -no FSTYPE {disk} | LC_ALL=C sort | tr -d ' \\n'"), "LVM2_memberext4swap"),
+        is(&format!("lvs --noheadings --units m --nosuffix -o lv_size {group}/{volume} | tr -d ' '"), "600.00"),
+    ])?);
+    Ok(wrong)
 }

@@ -1,0 +1,65 @@
+//! What a host is made of, and how it boots.
+
+use crate::lab::Disk;
+use crate::runner::DIRECT_FLAGS;
+use crate::scenario::Entry;
+use sino_image::qemu::NetworkCard;
+
+/// What is left out of a boot for these trials, because it takes a quarter of the processor's time until the shell and none
+/// of them looks at it.
+pub const FAST: &str = "systemd.mask=systemd-timesyncd.service systemd.mask=systemd-binfmt.service \
+                        systemd.mask=modprobe@drm.service systemd.mask=modprobe@efi_pstore.service \
+                        systemd.mask=getty@tty1.service systemd.mask=user@0.service systemd.mask=console-setup.service \
+                        systemd.mask=cron.service systemd.mask=sino-network-online.service";
+
+/// How the host boots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// QEMU loads kernel and initramfs; no Xen. The quickest.
+    Direct,
+    /// From a stick, by this entry of the menu, under Xen.
+    Menu(Entry),
+}
+
+/// What the host is made of.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// How it boots.
+    pub way: Way,
+    /// More kernel flags; for [`Way::Direct`] only.
+    pub flags: String,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Network cards.
+    pub cards: Vec<NetworkCard>,
+    /// Disks that last.
+    pub disks: Vec<Disk>,
+}
+
+impl Setup {
+    /// A small host without Xen, with these cards and disks.
+    #[must_use]
+    pub fn direct(cards: &[NetworkCard], disks: &[Disk]) -> Self {
+        Self { way: Way::Direct, flags: String::new(), memory_mib: 2048, cards: cards.to_vec(), disks: disks.to_vec() }
+    }
+
+    /// The same with more kernel flags.
+    #[must_use]
+    pub fn with(mut self, flags: &str) -> Self {
+        flags.clone_into(&mut self.flags);
+        self
+    }
+
+    /// The same host under Xen, from a stick.
+    #[must_use]
+    pub fn under_xen(mut self) -> Self {
+        self.way = Way::Menu(Entry::Normal);
+        self.memory_mib = 4096;
+        self
+    }
+}
+
+/// The kernel's command line of a direct boot.
+pub(super) fn append(flags: &str) -> String {
+    format!("{DIRECT_FLAGS} {FAST} {flags}").trim_end().to_owned()
+}
