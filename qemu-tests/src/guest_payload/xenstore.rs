@@ -39,9 +39,10 @@ fn message(path: &str, value: &str) -> Vec<u8> {
     bytes
 }
 
+/// The head's numbers.
 fn words(head: [u8; HEAD]) -> [u32; 4] {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = head;
-    [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]].map(u32::from_ne_bytes)
+    let mut words = head.chunks_exact(4).map(|word| word.try_into().map(u32::from_ne_bytes).unwrap_or_default());
+    std::array::from_fn(|_| words.next().unwrap_or_default())
 }
 
 #[cfg(test)]
