@@ -1,6 +1,6 @@
 //! A disk as an administrator would have prepared it: a GPT with one partition for LVM, a group, volumes, and what is on
 //! them. Made in seconds as a sparse file, without device-mapper: LVM's tools write their metadata and say where the
-//! volumes lie ([`super::lvm`]), and what is on a volume is written there.
+//! volumes lie (the module `lvm`), and what is on a volume is written there.
 
 use super::lvm::{EXTENT, Group};
 use crate::command;

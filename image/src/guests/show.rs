@@ -12,7 +12,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-/// What a guest may use of the host's memory, in MiB: the kernel alone wants 60.
+/// What a guest may use of the host's memory, in MiB: with 64 xl refuses the kernel, with 80 it runs.
 const MEMORY_MIB: u32 = 96;
 /// The HVM guest's: its BIOS and one sector.
 const HVM_MEMORY_MIB: u32 = 32;
@@ -20,6 +20,8 @@ const HVM_MEMORY_MIB: u32 = 32;
 const DISK_MIB: u64 = 4;
 /// The port on which the guests answer.
 pub const PORT: u16 = 7000;
+/// How long a guest may take until it is ready, in seconds: emulated, a PVH guest boots for more than a minute.
+const READY_WITHIN: u32 = 400;
 /// The folder whose configuration files a host starts without being told more.
 pub const AUTOSTART: &str = "/srv/autostart";
 
@@ -43,12 +45,14 @@ pub fn four(network: Ipv4Addr) -> Vec<Guest> {
 #[must_use]
 pub fn configuration(network: Ipv4Addr) -> String {
     let [a, b, c, _] = network.octets();
-    format!(
-        "[guest.alpha]\nready = \"tcp {a}.{b}.{c}.61:{PORT}\"\n\n\
-         [guest.beta]\nafter = [\"alpha\"]\nready = \"ping {a}.{b}.{c}.62\"\n\n\
-         [guest.gamma]\nready = \"xenstore data/ready=1\"\n\n\
-         [guest.delta]\nready = 'console \"guest delta ready\"'\n"
-    )
+    let ready = [
+        ("alpha", format!("ready = \"tcp {a}.{b}.{c}.61:{PORT}\"")),
+        ("beta", format!("after = [\"alpha\"]\nready = \"ping {a}.{b}.{c}.62\"")),
+        ("gamma", "ready = \"xenstore data/ready=1\"".to_owned()),
+        ("delta", "ready = 'console \"guest delta ready\"'".to_owned()),
+    ];
+    let table = |(name, ready)| format!("[guest.{name}]\n{ready}\nready_timeout = {READY_WITHIN}\n");
+    ready.map(table).join("\n")
 }
 
 /// What goes onto a disk.
@@ -118,6 +122,7 @@ mod tests {
 
     #[test]
     fn every_guest_that_the_host_is_told_of_exists_once() {
+        assert!(configuration(Ipv4Addr::LOCALHOST).contains("ready = 'console \"guest delta ready\"'\n"));
         let network = Ipv4Addr::new(192, 0, 2, 0);
         let told: toml::Table = configuration(network).parse().unwrap();
         let told: Vec<&String> = told["guest"].as_table().unwrap().keys().collect();
