@@ -220,7 +220,7 @@ fn modules_archive(closure: &Closure, folder: &Path) -> Result<Archive> {
 }
 
 /// A module as the linker wrote and the distribution signed it.
-fn unpacked(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn unpacked(path: &Path) -> Result<Vec<u8>> {
     let tool = match path.extension().and_then(|extension| extension.to_str()) {
         Some("xz") => "xz",
         Some("zst") => "zstd",

@@ -10,6 +10,7 @@ pub mod config;
 pub mod cpio;
 pub mod demo;
 pub mod efi;
+pub mod guests;
 pub mod held;
 pub mod image_facts;
 pub mod initramfs;

@@ -11,6 +11,7 @@ mod boot_menu;
 pub mod carriers;
 pub mod checks;
 pub mod faults;
+pub mod guest_payload;
 pub mod host;
 pub mod hosts;
 pub mod images;

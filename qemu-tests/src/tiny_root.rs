@@ -62,7 +62,10 @@ pub fn build_into(image: Image, folder: &Path) -> Result<Paths> {
 }
 
 /// Builds the programs once a run; returns their folder.
-fn programs() -> Result<PathBuf> {
+///
+/// # Errors
+/// They do not build, in cargo's own words.
+pub(crate) fn programs() -> Result<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = BUILT.get_or_init(|| build_programs().map_err(|error| format!("{error:#}")));
     built.clone().map_err(|error| anyhow!(error)).context("building the programs that the tests boot")
@@ -76,7 +79,7 @@ fn build_programs() -> Result<PathBuf> {
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .args(["build", "--release", "--quiet", "--target", TARGET])
         .args(["-p", "sino-initramfs", "-p", "sino-init", "-p", "sino-qemu-tests"])
-        .args(["--bin", "sino-stage-one", "--bin", "sino", "--bin", "sino-payload"]);
+        .args(["--bin", "sino-stage-one", "--bin", "sino", "--bin", "sino-payload", "--bin", "sino-guest"]);
     command::run(&mut cargo)?;
     Ok(target().join(TARGET).join("release"))
 }
