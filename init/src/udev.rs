@@ -143,10 +143,11 @@ pub fn end() {
         return;
     }
     if !is_free_within(0) {
-        let text = format!("Debian waits up to {HELD_FOR} s: volumes are being activated, which must not be cut off");
+        let text =
+            format!("Debian waits up to {HELD_FOR} s: drivers or volumes wait for udev, which must not be cut off");
         console::say(&text, Level::Warn);
         if !is_free_within(HELD_FOR) {
-            let text = "volumes are still being activated; a disk may hang: dmesg, lsblk";
+            let text = "drivers or volumes are still waited for; a disk may hang: dmesg, lsblk";
             return console::say(text, Level::Warn);
         }
     }

@@ -25,7 +25,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// How long udev may take for the devices that were there when the lane began; one that takes longer is late.
-const SETTLES_WITHIN: Duration = Duration::from_secs(15);
+const SETTLES_WITHIN: Duration = Duration::from_secs(25);
 /// How long devices may keep coming after the first, before they are looked at.
 const QUIET: Duration = Duration::from_millis(500);
 
@@ -78,7 +78,13 @@ fn devices(boot: bool) -> Result<Done<()>, Fault> {
     if let Err(error) = kept_to {
         log::warn!("LVM may activate other groups than {group}: {error:#}");
     }
-    if !udev::settle(SETTLES_WITHIN)? {
+    let mut settled = udev::settle(SETTLES_WITHIN)?;
+    if !settled && Path::new(layout::HANDED_OVER).exists() {
+        // It was ended meanwhile, and Debian's begins anew.
+        udev::bridge_the_gap()?;
+        settled = udev::settle(SETTLES_WITHIN)?;
+    }
+    if !settled {
         return Err(Fault::from(anyhow!("udev is still busy after {} s", SETTLES_WITHIN.as_secs()))
             .seen("some disk or controller answers slowly")
             .hint("its volumes come when it answers: this goes on waiting; udevadm monitor, dmesg"));
