@@ -73,6 +73,9 @@ fn memory(text: &str) -> (u64, u64, u64) {
 }
 
 fn storage_text(storage: &StorageState) -> String {
+    if storage.group.name.is_empty() {
+        return "not known yet: stage two still looks for the disks, or has failed to: sino log\n".to_owned();
+    }
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = match &storage.group.uuid {

@@ -49,7 +49,7 @@ const LOOKS_EVERY: Duration = Duration::from_millis(500);
 pub fn start() -> Result<Done<()>, Fault> {
     // Whoever hands over says so first, and then waits for this: there are never two daemons.
     let held = hold()?;
-    if Path::new(layout::HANDED_OVER).exists() {
+    if held.late {
         drop(held);
         wait_for_debians()?;
         return Ok(done((), "Debian's udevd runs"));
@@ -74,12 +74,20 @@ pub fn start() -> Result<Done<()>, Fault> {
     Ok(done((), "disks and network cards are announced"))
 }
 
-/// Between the two daemons, waits for the second: a volume that is activated without one has no entry in udev's database.
+/// Keeps udevd from being ended, as [`hold`]; between the two daemons, waits for the second: a volume that is activated without
+/// one has no entry in udev's database, and whoever activates it waits for ever.
 ///
 /// # Errors
-/// It does not come.
-pub fn bridge_the_gap() -> Result<()> {
-    if Path::new(layout::HANDED_OVER).exists() { wait_for_debians() } else { Ok(()) }
+/// It does not come, or the lock's file cannot be made.
+pub fn secure(held: Option<Held>) -> Result<Held> {
+    let held = held.map_or_else(hold, Ok)?;
+    if !held.late {
+        return Ok(held);
+    }
+    // Not while the hand-over waits for this very lock.
+    drop(held);
+    wait_for_debians()?;
+    hold()
 }
 
 /// Waits until systemd has started its udevd and that answers. Its socket alone would not do: it may be the last udevd's, and
@@ -206,18 +214,22 @@ fn left_over(proc: &Path) -> Vec<i32> {
 ///
 /// # Errors
 /// The lock's file cannot be made.
-pub fn hold() -> Result<impl Drop> {
+pub fn hold() -> Result<Held> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
     let file = rustix::fs::open(layout::UDEV_LOCK, flags, Mode::RUSR | Mode::WUSR)
         .with_context(|| format!("opening {}", layout::UDEV_LOCK))?;
     rustix::fs::flock(&file, FlockOperation::LockShared).context("locking udev's file")?;
-    Ok(Held(file))
+    // Process 1 says that it hands over before it looks at the lock.
+    let late = Path::new(layout::HANDED_OVER).exists();
+    Ok(Held { _file: file, late })
 }
 
-struct Held(#[allow(dead_code)] rustix::fd::OwnedFd);
-
-impl Drop for Held {
-    fn drop(&mut self) {}
+/// A lock on udevd's life.
+#[derive(Debug)]
+pub struct Held {
+    _file: rustix::fd::OwnedFd,
+    /// Whether the hand-over had begun already: stage two's udevd may be gone then.
+    pub late: bool,
 }
 
 #[cfg(test)]

@@ -47,9 +47,11 @@ pub struct Found {
 /// Runs the lane, and tells the supervisor; then waits for a group that was not there, and does it again.
 pub fn run(boot: bool, news: &Sender) {
     let mut lane = Lane::new(super::STORAGE, "storage ", 5, boot);
+    // From the first driver to the last volume: what udevd has begun waits for what udevd does next.
+    let held = udev::hold().inspect_err(|error| log::warn!("{error:#}")).ok().filter(|held| boot && !held.late);
     lane.step("devices", || devices(boot));
     let events = Events::subscribe();
-    once(&mut lane, news);
+    once(&mut lane, news, held);
     let mut events = match events {
         Ok(events) => events,
         Err(error) => return log::warn!("disks that come later are not noticed: {error:#}"),
@@ -62,7 +64,7 @@ pub fn run(boot: bool, news: &Sender) {
         // Not while a command is at work: what comes then is its own.
         if needs_more() && may_be_complete() && state::claim(Host::this()).is_ok() {
             lane::say("a disk came: looking for the volume group again", Level::Info);
-            once(&mut Lane::new(super::STORAGE, "storage ", 5, false), news);
+            once(&mut Lane::new(super::STORAGE, "storage ", 5, false), news, None);
         }
     }
 }
@@ -78,12 +80,7 @@ fn devices(boot: bool) -> Result<Done<()>, Fault> {
     if let Err(error) = kept_to {
         log::warn!("LVM may activate other groups than {group}: {error:#}");
     }
-    let mut settled = udev::settle(SETTLES_WITHIN)?;
-    if !settled && Path::new(layout::HANDED_OVER).exists() {
-        // It was ended meanwhile, and Debian's begins anew.
-        udev::bridge_the_gap()?;
-        settled = udev::settle(SETTLES_WITHIN)?;
-    }
+    let settled = udev::settle(SETTLES_WITHIN)?;
     if !settled {
         return Err(Fault::from(anyhow!("udev is still busy after {} s", SETTLES_WITHIN.as_secs()))
             .seen("some disk or controller answers slowly")
@@ -105,7 +102,7 @@ fn may_be_complete() -> bool {
     found.iter().any(|group| group.name == known.group.name)
 }
 
-fn once(lane: &mut Lane, news: &Sender) {
+fn once(lane: &mut Lane, news: &Sender, held: Option<udev::Held>) {
     let before = load(false);
     let settings = before.config.storage.clone();
     let host = Host::this();
@@ -113,8 +110,8 @@ fn once(lane: &mut Lane, news: &Sender) {
     {
         // Whoever activates volumes waits for udev's word, so udevd must not go meanwhile.
         let _claim = state::claim(host).inspect_err(|error| log::warn!("{error:#}"));
-        let held = udev::hold();
-        if let Err(error) = udev::bridge_the_gap() {
+        let held = udev::secure(held);
+        if let Err(error) = &held {
             lane.warn(&format!("{error:#}; volumes may lack their links below /dev"));
         }
         let group = lane.step("volume-group", || lvm::activate(host, &settings));
