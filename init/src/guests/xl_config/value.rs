@@ -33,7 +33,7 @@ pub struct Value {
 pub enum Content {
     /// A string without its quotes, or a number as it is written.
     Text(String),
-    /// A list; at most [`super::grammar::DEEPEST`] within each other.
+    /// A list; at most 16 within each other.
     List(Vec<Value>),
 }
 
