@@ -44,11 +44,16 @@ struct Life {
 }
 
 impl Life {
-    /// Bit 0: there is a lease of an earlier boot. Bit 1: the lease is of this boot, and its address is in use.
+    /// Bit 0: there is a lease of an earlier boot. Bit 1: the lease is of this boot, and its address is in use. Bit 7: the earlier
+    /// lease was not proved.
     fn begin(choice: u8) -> Self {
         let now = Now { boot: Duration::from_secs(1000), wall: 1_800_000_000 };
-        let settings =
-            Settings { mac: MAC, hostname: Some("host".into()), previous: (choice & 1 != 0).then(lease_of_mine) };
+        let settings = Settings {
+            mac: MAC,
+            hostname: Some("host".into()),
+            previous: (choice & 1 != 0).then(lease_of_mine),
+            unproven: choice & 128 != 0,
+        };
         let (client, held) = if choice & 2 == 0 {
             (Client::new(settings, 1, now), None)
         } else {

@@ -18,13 +18,16 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         let written = serde_json::to_value(&lease).expect("what was read can be written");
         assert_eq!(serde_json::from_value::<Lease>(written).expect("what was written can be read"), lease);
         let now = Now { boot: Duration::from_secs(1000), wall: 1_800_000_000 };
-        let settings = Settings { mac: [2, 0, 0, 0, 0, 7], hostname: None, previous: Some(lease.clone()) };
-        silence(Client::new(settings.clone(), 1, now), now);
-        silence(Client::resume(settings, lease.clone(), 1), now);
+        for unproven in [false, true] {
+            let settings =
+                Settings { mac: [2, 0, 0, 0, 0, 7], hostname: None, previous: Some(lease.clone()), unproven };
+            silence(Client::new(settings.clone(), 1, now), now);
+            silence(Client::resume(settings, lease.clone(), 1), now);
+        }
         leases.insert(bridge, lease);
     }
     let (plan, _) = Plan::from(&Network::default());
-    let (servers, domains) = resolv::sources(&plan, &leases);
+    let (servers, domains) = resolv::sources(&plan, &leases, &BTreeMap::new());
     let lines = resolv::text(&servers, &domains);
     let known = |line: &str| ["#", "nameserver ", "search "].iter().any(|start| line.starts_with(start));
     assert!(lines.lines().all(known) && !lines.chars().any(|c| c.is_control() && c != '\n'), "{lines:?}");
