@@ -142,7 +142,8 @@ pub(super) fn prepare_by_command(host: &mut Host, disk: &str) -> Result<Vec<Stri
         }
     }
     wrong.extend(host.check(&[
-        is(&format!("lsblk -no FSTYPE {disk} | LC_ALL=C sort | tr -d ' \\n'"), "LVM2_memberext4swap"),
+        // udev reads what was written a moment later.
+        is(&format!("udevadm settle; lsblk -no FSTYPE {disk} | LC_ALL=C sort | tr -d ' \\n'"), "LVM2_memberext4swap"),
         is(&format!("lvs --noheadings --units m --nosuffix -o lv_size {group}/{volume} | tr -d ' '"), "600.00"),
     ])?);
     Ok(wrong)
