@@ -12,6 +12,7 @@ pub mod needs;
 pub mod probe;
 pub mod ready;
 pub mod settings;
+pub mod survey;
 pub mod xenstore;
 pub mod xl;
 pub mod xl_config;
