@@ -6,6 +6,7 @@
 
 pub mod budget;
 pub mod daemons;
+pub mod driver;
 pub mod engine;
 pub mod graph;
 pub mod needs;
