@@ -14,6 +14,7 @@ pub mod probe;
 pub mod ready;
 pub mod settings;
 pub mod survey;
+pub mod watch;
 pub mod xenstore;
 pub mod xl;
 pub mod xl_config;
