@@ -6,12 +6,15 @@
 
 pub mod budget;
 pub mod daemons;
+pub mod driver;
 pub mod engine;
 pub mod graph;
 pub mod needs;
 pub mod probe;
 pub mod ready;
 pub mod settings;
+pub mod survey;
+pub mod watch;
 pub mod xenstore;
 pub mod xl;
 pub mod xl_config;

@@ -109,8 +109,8 @@ pub const FLAGS: &[Flag] = &[
         name: "sino.handover",
         values: "SECONDS (0 to 600)",
         default: "boot.handover of sino.toml, which is 30",
-        help: "How long stage two may take until Debian takes over whatever is not ready; see docs/CONFIG.md. 0: Debian takes over at \
-               once, and starts the supervisor itself.",
+        help: "How long stage two may take until Debian takes over whatever is not ready; see docs/CONFIG.md. Drivers and volumes that \
+               wait for udev then are given up to 30 s more. 0: Debian takes over at once, and starts the supervisor itself.",
     },
     Flag {
         name: "sino.set",

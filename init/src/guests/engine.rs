@@ -5,8 +5,9 @@
 //! actions are done; one that was read again is told what runs with [`Engine::reconcile`] and goes on from there, so that no
 //! guest is started twice and none is forgotten.
 //!
-//! What it does not do: run xl, look for domains, read configurations. Of a guest whose domain is gone it expects that nobody
-//! else starts it again (`xl create -e`) and that nothing is left of the domain.
+//! What it does not do: run xl, look for domains, read configurations. Of a guest whose domain is told as gone it expects that
+//! nothing is left of the domain, and that nobody else starts it again: a reboot by xl's own process is told as the appearance of
+//! the new domain alone ([`super::watch`]).
 
 mod event;
 mod reconcile;

@@ -1,0 +1,254 @@
+//! What there is before anything is started: the guests of the folders and of `sino.toml`, whether they fit, whether the host
+//! has what they need. Looks and reads, nothing else.
+
+use super::budget::{self, Candidate, Plan};
+use super::engine::Spec;
+use super::graph::{Node, graph};
+use super::needs;
+use super::settings::{self, Guest, Listed};
+use super::xl_config::GuestConfig;
+use super::xl_config::discover::{self, discover};
+use crate::config::origins::clean;
+use crate::config::schema::Config;
+use crate::storage::lvm::Group;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Where saved states of guests are, one file `NAME.save` for each, on the volume of `/srv`.
+pub const SAVED: &str = "/srv/sino/saved";
+
+/// The host, as far as the survey needs it.
+pub struct Host<'a> {
+    /// The root of its files.
+    pub root: &'a Path,
+    /// What `xl info` says; `None` if it says nothing: then no guest is refused for memory.
+    pub memory: Option<budget::Host>,
+    /// Its volume groups.
+    pub groups: &'a [Group],
+    /// The names of the domains that run.
+    pub running: &'a BTreeSet<String>,
+    /// What the disks of running domains are, from the xenstore.
+    pub disks: &'a [needs::Use],
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// The guests, in the order in which they start, as the engine wants them.
+    pub specs: Vec<Spec>,
+    /// Each guest's file.
+    pub files: BTreeMap<String, PathBuf>,
+    /// What each guest's file says, of those that could be read.
+    pub configs: BTreeMap<String, GuestConfig>,
+    /// What is wrong, for people; without control characters.
+    pub problems: Vec<String>,
+    /// Which guests fit; `None` if it is not known what Xen has.
+    pub budget: Option<Plan>,
+}
+
+/// The file that holds, or would hold, a guest's saved state.
+#[must_use]
+pub fn saved_state(name: &str) -> PathBuf {
+    Path::new(SAVED).join(format!("{name}.save"))
+}
+
+/// Makes the survey. A problem of one guest is that guest's alone.
+#[must_use]
+pub fn survey(host: &Host<'_>, config: &Config) -> Survey {
+    let tables = config.guest.iter();
+    let given: Vec<(String, PathBuf)> =
+        tables.filter_map(|(name, guest)| Some((name.clone(), guest.config.clone()?.into()))).collect();
+    let found = discover(host.root, &given);
+    let mut survey = Survey { problems: found.problems.iter().map(ToString::to_string).collect(), ..Survey::default() };
+    let mut refused: BTreeMap<String, String> = BTreeMap::new();
+    let listed = listed(found.guests, config, &mut survey, &mut refused);
+    for (name, guest) in &listed.guests {
+        if !survey.configs.contains_key(name) && !refused.contains_key(name) {
+            let file = guest.config.as_deref().unwrap_or_default();
+            refused.insert(name.clone(), format!("its file {} cannot be used", clean(file, 300)));
+        }
+    }
+    look(host, &listed, &mut survey, &mut refused);
+    let mut specs: BTreeMap<String, Spec> = BTreeMap::new();
+    for (name, guest) in listed.guests {
+        survey.files.insert(name.clone(), PathBuf::from(guest.config.clone().unwrap_or_default()));
+        let saved = on(host.root, &saved_state(&name)).is_file();
+        let refused = refused.remove(&name);
+        specs.insert(name.clone(), Spec { name, guest, saved, refused });
+    }
+    let sequence = graph(&specs.values().map(node).collect::<Vec<_>>()).sequence;
+    survey.specs = sequence.iter().filter_map(|name| specs.remove(name)).collect();
+    // Those that the graph leaves out of its order are told by it.
+    survey.specs.extend(specs.into_values());
+    survey
+}
+
+/// Joins files and tables; what a file says of its guest goes into the survey.
+fn listed(
+    guests: Vec<discover::Guest>,
+    config: &Config,
+    survey: &mut Survey,
+    refused: &mut BTreeMap<String, String>,
+) -> Listed {
+    let mut files = Vec::new();
+    for guest in guests {
+        survey.problems.extend(guest.problems.iter().map(ToString::to_string));
+        if let Some(table) = guest.section.as_ref().filter(|table| **table != guest.name) {
+            let (name, file) = (clean(&guest.name, 100), guest.path.display().to_string());
+            refused.insert(
+                table.clone(),
+                format!("its file {} calls it {name}: call the table guest.{name} too", clean(&file, 300)),
+            );
+            continue;
+        }
+        files.push(settings::Found { name: guest.name.clone(), config: guest.path });
+        survey.configs.insert(guest.name, guest.config);
+    }
+    let listed = settings::list(&files, config);
+    survey.problems.extend(listed.problems.iter().cloned());
+    listed
+}
+
+/// Whether those that start by themselves fit, and find what they need.
+fn look(host: &Host<'_>, listed: &Listed, survey: &mut Survey, refused: &mut BTreeMap<String, String>) {
+    let starts = |(name, guest): &(&String, &Guest)| guest.autostart && !refused.contains_key(*name);
+    let nodes: Vec<Node> = listed.guests.iter().filter(starts).map(|(name, guest)| of(name, guest)).collect();
+    let sequence = graph(&nodes).sequence;
+    let candidate = |name: &'_ String| {
+        let (name, config) = survey.configs.get_key_value(name)?;
+        Some(Candidate { name, config, running: host.running.contains(name) })
+    };
+    let candidates: Vec<Candidate<'_>> = sequence.iter().filter_map(candidate).collect();
+    let there = needs::Host { files: &needs::Root(host.root.to_owned()), groups: host.groups };
+    let mut problems = Vec::new();
+    for problem in needs::check(there, &candidates, host.disks) {
+        if problem.refuse {
+            let why = format!("{}; try: {}", problem.what, problem.remedy);
+            refused.entry(problem.guest.clone()).or_insert(why);
+        } else {
+            problems.push(problem.to_string());
+        }
+    }
+    // What does not start takes no memory.
+    let fit: Vec<Candidate<'_>> = candidates.into_iter().filter(|guest| !refused.contains_key(guest.name)).collect();
+    let plan = host.memory.as_ref().map(|memory| budget::plan(memory, &fit));
+    for share in plan.iter().flat_map(|plan| &plan.guests) {
+        if let Some(why) = share.refusal() {
+            refused.insert(share.name.clone(), why);
+        }
+    }
+    survey.budget = plan;
+    survey.problems.extend(problems);
+}
+
+fn node(spec: &Spec) -> Node {
+    of(&spec.name, &spec.guest)
+}
+
+fn of(name: &str, guest: &Guest) -> Node {
+    Node { name: name.to_owned(), after: guest.after.clone(), order: guest.order, autostart: guest.autostart }
+}
+
+/// A path below a root.
+fn on(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::budget::XenMemory;
+    use super::*;
+    use std::fs;
+
+    struct Played {
+        root: tempfile::TempDir,
+        running: BTreeSet<String>,
+    }
+
+    impl Played {
+        fn new() -> Self {
+            let root = tempfile::tempdir().unwrap();
+            for folder in
+                ["srv/autostart", "srv/sino/saved", "etc/xen/auto", "srv/other", "sys/class/net/xenbr0/bridge"]
+            {
+                fs::create_dir_all(root.path().join(folder)).unwrap();
+            }
+            fs::write(root.path().join("srv/vmlinuz"), "").unwrap();
+            Self { root, running: BTreeSet::new() }
+        }
+
+        fn guest(&self, path: &str, name: &str, memory: u32, more: &str) {
+            let text = format!("name = '{name}'\nmemory = {memory}\nkernel = '/srv/vmlinuz'\n{more}\n");
+            fs::write(self.root.path().join(path), text).unwrap();
+        }
+
+        fn survey(&self, free_mib: u64, toml: &str) -> Survey {
+            let config: Config = toml::from_str(toml).unwrap();
+            let xen = XenMemory { free_mib, ..XenMemory::default() };
+            let memory = Some(budget::Host { xen, ..budget::Host::default() });
+            let host = Host { root: self.root.path(), memory, groups: &[], running: &self.running, disks: &[] };
+            survey(&host, &config)
+        }
+    }
+
+    fn names(survey: &Survey) -> Vec<&str> {
+        survey.specs.iter().map(|spec| spec.name.as_str()).collect()
+    }
+
+    fn refused<'a>(survey: &'a Survey, name: &str) -> Option<&'a str> {
+        survey.specs.iter().find(|spec| spec.name == name).unwrap().refused.as_deref()
+    }
+
+    #[test]
+    fn guests_of_both_folders_and_of_tables_are_in_their_order() {
+        let played = Played::new();
+        played.guest("srv/autostart/web.cfg", "web", 100, "");
+        played.guest("etc/xen/auto/db", "db", 100, "");
+        played.guest("srv/other/mail.cfg", "mail", 100, "");
+        fs::write(played.root.path().join("srv/sino/saved/mail.save"), "").unwrap();
+        let toml = "[guest.db]\nafter = ['mail']\n[guest.mail]\nconfig = '/srv/other/mail.cfg'\norder = 9\n";
+        let survey = played.survey(4000, toml);
+        assert_eq!(survey.problems, Vec::<String>::new());
+        assert_eq!(names(&survey), ["web", "mail", "db"]);
+        assert!(survey.specs.iter().all(|spec| spec.refused.is_none()));
+        assert_eq!(survey.specs.iter().filter(|spec| spec.saved).count(), 1);
+        assert_eq!(survey.files["db"], Path::new("/etc/xen/auto/db"));
+    }
+
+    #[test]
+    fn what_does_not_fit_or_lacks_something_is_refused_and_takes_nothing_from_the_rest() {
+        let played = Played::new();
+        played.guest("srv/autostart/a.cfg", "a", 100, "vif = ['bridge=xenbr7']");
+        played.guest("srv/autostart/b.cfg", "b", 1000, "");
+        played.guest("srv/autostart/c.cfg", "c", 1000, "vif = ['bridge=xenbr0']");
+        played.guest("srv/autostart/d.cfg", "d", 100, "");
+        let survey = played.survey(1500, "[guest.gone]\nconfig = '/srv/other/gone.cfg'\n");
+        assert!(refused(&survey, "a").unwrap().contains("no bridge xenbr7"));
+        assert_eq!(refused(&survey, "b"), None);
+        assert!(refused(&survey, "c").unwrap().contains("MiB are left after b"));
+        assert_eq!(refused(&survey, "d"), None);
+        assert!(refused(&survey, "gone").unwrap().contains("/srv/other/gone.cfg cannot be used"));
+        assert!(survey.problems.iter().any(|problem| problem.contains("gone.cfg")), "{:?}", survey.problems);
+    }
+
+    #[test]
+    fn a_table_whose_file_has_another_name_is_refused() {
+        let played = Played::new();
+        played.guest("srv/other/x.cfg", "y", 100, "");
+        let survey = played.survey(4000, "[guest.x]\nconfig = '/srv/other/x.cfg'\n");
+        assert_eq!(names(&survey), ["x"]);
+        assert!(refused(&survey, "x").unwrap().ends_with("calls it y: call the table guest.y too"));
+    }
+
+    #[test]
+    fn what_runs_already_needs_nothing_and_without_figures_none_is_refused_for_memory() {
+        let mut played = Played::new();
+        played.guest("srv/autostart/a.cfg", "a", 1000, "");
+        played.running.insert("a".into());
+        assert_eq!(refused(&played.survey(10, ""), "a"), None);
+        played.running.clear();
+        assert!(refused(&played.survey(10, ""), "a").is_some());
+        let host = Host { root: played.root.path(), memory: None, groups: &[], running: &played.running, disks: &[] };
+        assert_eq!(refused(&survey(&host, &Config::default()), "a"), None);
+    }
+}

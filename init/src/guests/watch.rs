@@ -1,0 +1,229 @@
+//! What becomes of the domains: xenstored tells that something happened, `xl list` and xl's own logs tell what.
+//!
+//! A guest that reboots is built anew by the `xl` that waits for it, as a domain with another number: that is told as the new
+//! domain's appearance alone, and as the old one's end only if none comes.
+
+use super::engine::{Event, Reason};
+use super::xenstore::domains::{Change, Domain, Domains};
+use super::xenstore::stops::{self, LOGS, read_log};
+use super::xl::{self, Shutdown, Xl};
+use anyhow::{Context, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long `xl list` may take.
+const LIST: Duration = Duration::from_secs(60);
+/// How long a guest may take to be built anew by the xl that waits for it.
+const REBUILT: Duration = Duration::from_secs(120);
+/// How soon a domain that is still being built is looked at again: nothing tells that it runs.
+const BUILT: Duration = Duration::from_secs(1);
+
+/// Watches for as long as xenstored answers.
+pub struct Watch {
+    domains: Domains,
+    xl: Xl,
+    logs: PathBuf,
+    /// Why a domain stopped, as long as it is there.
+    stopped: BTreeMap<u32, Reason>,
+    /// Domains that were still being built.
+    building: BTreeMap<u32, Domain>,
+    /// Guests whose new domain has not come yet, with the old one's number, and until when it may.
+    rebuilt: BTreeMap<String, (u32, Instant)>,
+}
+
+impl Watch {
+    /// Begins; what is there already is told first.
+    #[must_use]
+    pub fn new(domains: Domains, xl: Xl) -> Self {
+        let (stopped, building, rebuilt) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { domains, xl, logs: LOGS.into(), stopped, building, rebuilt }
+    }
+
+    /// Waits for something, and returns it. Empty: nothing that matters.
+    ///
+    /// # Errors
+    /// xenstored is lost.
+    pub fn next(&mut self) -> Result<Vec<Event>> {
+        let now = Instant::now();
+        let built = (!self.building.is_empty()).then(|| now + BUILT);
+        let next = self.rebuilt.values().map(|(_, until)| *until).chain(built).min();
+        let left = next.and_then(|at| Timespec::try_from(at.saturating_duration_since(now)).ok());
+        let mut fds = [PollFd::from_borrowed_fd(self.domains.fd(), PollFlags::IN)];
+        match poll(&mut fds, left.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).context("waiting for news of the domains"),
+        }
+        let changes = self.domains.changes()?;
+        let looks = !self.building.is_empty()
+            || changes.iter().any(|change| matches!(change, Change::Stopped | Change::Appeared(_)));
+        let listed = if looks { self.xl.list(Instant::now() + LIST) } else { Ok(Vec::new()) };
+        let listed = listed.unwrap_or_else(|failure| {
+            log::warn!("what becomes of the domains is not known: {failure}");
+            Vec::new()
+        });
+        Ok(self.told(changes, &listed, Instant::now()))
+    }
+
+    fn told(&mut self, changes: Vec<Change>, listed: &[xl::Domain], now: Instant) -> Vec<Event> {
+        for domain in listed {
+            if let Some(reason) = domain.state.and_then(|state| state.shutdown) {
+                self.stopped.insert(domain.id, of_letter(reason));
+            }
+        }
+        let mut events = Vec::new();
+        for change in changes {
+            match change {
+                Change::Appeared(domain) => drop(self.building.insert(domain.id, domain)),
+                Change::Gone(domain) => {
+                    self.building.remove(&domain.id);
+                    let stopped = self.stopped.remove(&domain.id);
+                    if let Some(name) = domain.name {
+                        let (reason, again) = why(&self.logs, &name, domain.id, stopped);
+                        if again {
+                            self.rebuilt.insert(name, (domain.id, now + REBUILT));
+                        } else {
+                            events.push(Event::Gone { name, domid: domain.id, reason });
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        for domain in listed.iter().filter(|domain| domain.state.is_none_or(|state| !state.paused)) {
+            if self.building.remove(&domain.id).is_some() && !domain.name.is_empty() {
+                self.rebuilt.remove(&domain.name);
+                events.push(Event::Appeared { name: domain.name.clone(), domid: domain.id });
+            }
+        }
+        let late: Vec<String> =
+            self.rebuilt.iter().filter(|(_, (_, until))| *until <= now).map(|(name, _)| name.clone()).collect();
+        for name in late {
+            if let Some((domid, _)) = self.rebuilt.remove(&name) {
+                events.push(Event::Gone { name, domid, reason: Reason::Reboot });
+            }
+        }
+        events
+    }
+}
+
+/// Why a domain is gone, and whether the xl that waited for it builds it anew. `seen`: what `xl list` said of it before.
+fn why(logs: &Path, name: &str, id: u32, seen: Option<Reason>) -> (Reason, bool) {
+    // An older log is moved aside when the guest is started again.
+    let files = ["", ".1"].map(|end| logs.join(format!("xl-{name}.log{end}")));
+    let stop = files.iter().find_map(|file| read_log(&String::from_utf8_lossy(&fs::read(file).ok()?), id));
+    let again = stop.as_ref().and_then(|stop| stop.action.as_deref()).is_some_and(|action| action.contains("restart"));
+    let reason = stop.map(|stop| match stop.reason {
+        stops::Reason::PowerOff => Reason::PowerOff,
+        stops::Reason::Reboot | stops::Reason::SoftReset => Reason::Reboot,
+        stops::Reason::Suspend => Reason::Suspend,
+        stops::Reason::Crash | stops::Reason::Watchdog => Reason::Crash,
+        stops::Reason::Other => Reason::Unknown,
+    });
+    // Without a word of anybody's, somebody has destroyed it.
+    (reason.or(seen).unwrap_or(Reason::Destroyed), again)
+}
+
+fn of_letter(reason: Shutdown) -> Reason {
+    match reason {
+        Shutdown::Poweroff => Reason::PowerOff,
+        Shutdown::Reboot | Shutdown::SoftReset => Reason::Reboot,
+        Shutdown::Suspend => Reason::Suspend,
+        Shutdown::Crash | Shutdown::Watchdog => Reason::Crash,
+        Shutdown::Other => Reason::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::xenstore::played::server;
+    use super::*;
+
+    struct Played {
+        watch: Watch,
+        logs: tempfile::TempDir,
+        now: Instant,
+    }
+
+    fn named(id: u32, name: &str) -> Domain {
+        Domain { id, name: Some(name.into()), uuid: None }
+    }
+
+    fn listed(id: u32, name: &str, paused: bool, shutdown: Option<Shutdown>) -> xl::Domain {
+        let state = xl::State { paused, shutdown, ..xl::State::default() };
+        let (name, state) = (name.to_owned(), Some(state));
+        xl::Domain { name, id, memory_mib: 1, vcpus: 1, state, cpu_time: None, uuid: None }
+    }
+
+    impl Played {
+        fn new() -> Self {
+            let logs = tempfile::tempdir().unwrap();
+            let (client, _tree) = server();
+            let mut watch = Watch::new(Domains::watch(client).unwrap(), Xl::new("/no/such"));
+            watch.logs = logs.path().to_owned();
+            Self { watch, logs, now: Instant::now() }
+        }
+
+        fn told(&mut self, changes: Vec<Change>, listed: &[xl::Domain]) -> Vec<Event> {
+            self.watch.told(changes, listed, self.now)
+        }
+
+        fn log(&self, file: &str, text: &str) {
+            fs::write(self.logs.path().join(file), text).unwrap();
+        }
+    }
+
+    fn gone(name: &str, domid: u32, reason: Reason) -> Event {
+        Event::Gone { name: name.into(), domid, reason }
+    }
+
+    fn appeared(name: &str, domid: u32) -> Event {
+        Event::Appeared { name: name.into(), domid }
+    }
+
+    #[test]
+    fn a_domain_appears_when_it_is_built() {
+        let mut played = Played::new();
+        let change = vec![Change::Appeared(named(3, "a"))];
+        assert_eq!(played.told(change, &[listed(3, "a", true, None)]), []);
+        assert_eq!(played.told(vec![], &[listed(3, "a", false, None)]), [appeared("a", 3)]);
+        assert_eq!(played.told(vec![], &[listed(3, "a", false, None)]), []);
+    }
+
+    #[test]
+    fn why_it_is_gone_is_in_the_log_or_was_seen_before_or_nobody_says() {
+        let mut played = Played::new();
+        played.log(
+            "xl-a.log",
+            "Domain 3 has shut down, reason code 3 0x3\nAction for shutdown reason code 3 is destroy\n",
+        );
+        played.log("xl-b.log.1", "Domain 4 has shut down, reason code 0 0x0\n");
+        played.told(vec![Change::Stopped], &[listed(5, "c", false, Some(Shutdown::Suspend))]);
+        let all = [(3, "a"), (4, "b"), (5, "c"), (6, "d")].map(|(id, name)| Change::Gone(named(id, name)));
+        let expected = [
+            gone("a", 3, Reason::Crash),
+            gone("b", 4, Reason::PowerOff),
+            gone("c", 5, Reason::Suspend),
+            gone("d", 6, Reason::Destroyed),
+        ];
+        assert_eq!(played.told(all.to_vec(), &[]), expected);
+    }
+
+    #[test]
+    fn a_reboot_is_the_appearance_of_another_domain_or_an_end_if_none_comes() {
+        let mut played = Played::new();
+        let log = "Domain 3 has shut down, reason code 1 0x1\nAction for shutdown reason code 1 is restart\n";
+        played.log("xl-a.log", log);
+        assert_eq!(played.told(vec![Change::Gone(named(3, "a"))], &[]), []);
+        let change = vec![Change::Appeared(named(4, "a"))];
+        assert_eq!(played.told(change, &[listed(4, "a", false, None)]), [appeared("a", 4)]);
+        played.now += REBUILT;
+        assert_eq!(played.told(vec![], &[]), []);
+        played.log("xl-a.log", &log.replace("Domain 3", "Domain 4"));
+        assert_eq!(played.told(vec![Change::Gone(named(4, "a"))], &[]), []);
+        played.now += REBUILT;
+        assert_eq!(played.told(vec![], &[]), [gone("a", 4, Reason::Reboot)]);
+    }
+}
