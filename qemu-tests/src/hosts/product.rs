@@ -142,8 +142,13 @@ pub(super) fn prepare_by_command(host: &mut Host, disk: &str) -> Result<Vec<Stri
         }
     }
     wrong.extend(host.check(&[
-        // udev reads what was written a moment later.
-        is(&format!("udevadm settle; lsblk -no FSTYPE {disk} | LC_ALL=C sort | tr -d ' \\n'"), "LVM2_memberext4swap"),
+        // What is on the disk, not what udev knows: it may miss a signature that is written right after lvcreate.
+        is(
+            &format!(
+                "for d in $(lsblk -lnpo NAME {disk}); do blkid -po value -s TYPE $d; done | LC_ALL=C sort | tr -d ' \\n'"
+            ),
+            "LVM2_memberext4swap",
+        ),
         is(&format!("lvs --noheadings --units m --nosuffix -o lv_size {group}/{volume} | tr -d ' '"), "600.00"),
     ])?);
     Ok(wrong)
