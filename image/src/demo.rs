@@ -22,8 +22,8 @@ const LIMIT: Duration = Duration::from_secs(900);
 const STAGES: [(&str, &str); 5] = [
     ("SINO advanced on ram", "the boot menu is up"),
     ("] read-flags", "Xen and the kernel are up, stage one begins"),
-    ("sino: [1/2]", "the root is mounted, stage two begins"),
-    ("sino: [2/2]", "Debian's init takes over"),
+    ("] take-over", "the root is mounted, stage two begins"),
+    ("] hand-over", "the host is up, Debian's init takes over"),
     ("login: ", "login prompt"),
 ];
 
