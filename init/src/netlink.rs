@@ -35,11 +35,24 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// Room for one message of a dump; the kernel fills up to 32 KiB.
 const BUFFER: usize = 64 << 10;
 /// How often a list that changes while it is told is asked for.
-const DUMPS: usize = 20;
+const DUMPS: usize = 5;
 /// `NETLINK_EXT_ACK` of `include/uapi/linux/netlink.h`: refusals come with a text.
 const EXT_ACK: i32 = 11;
 /// `NLMSGERR_ATTR_MSG`: that text.
 const EXT_ACK_TEXT: u16 = 1;
+
+/// A list changed each time that it was asked for, so that it may have lacked something that is there. It is quiet again once
+/// whoever changes it, like many guests that start at once, is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Restless;
+
+impl fmt::Display for Restless {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "it changed each of the {DUMPS} times that it was asked for")
+    }
+}
+
+impl std::error::Error for Restless {}
 
 /// A MAC address.
 pub type Mac = [u8; 6];
@@ -308,7 +321,7 @@ impl Connection {
                 return Ok(list);
             }
         }
-        bail!("it changed each of the {DUMPS} times that it was asked for")
+        Err(Restless.into())
     }
 
     fn send(&mut self, message: Message, flags: u16) -> Result<u32> {

@@ -206,6 +206,8 @@ pub struct Engine {
     began: Duration,
     /// When to try again what failed, and how long that was put off.
     retry: Option<(Duration, Duration)>,
+    /// Since when links come and go too fast to be listed.
+    restless: Option<Duration>,
     /// When the nearest card is done waiting for udev.
     settles: Option<Duration>,
 }
@@ -316,6 +318,7 @@ impl Engine {
             resolv_conf: std::fs::read_to_string(&settings.resolv_conf).unwrap_or_default(),
             began: now(),
             retry: None,
+            restless: None,
             settles: None,
             settings,
         };

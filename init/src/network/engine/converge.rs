@@ -1,7 +1,7 @@
 //! Looks at the network and does what differs from the plan.
 
 use super::{Engine, Report, now};
-use crate::netlink::Refused;
+use crate::netlink::{Refused, Restless};
 use crate::network::apply::apply;
 use crate::network::difference::{Act, Wanted, difference};
 use crate::network::plan::PortRule;
@@ -18,6 +18,10 @@ const NO_DEVICE: i32 = 19;
 /// What failed is tried again after this time, and then after twice as long, up to the longest.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
+/// Links that come and go too fast to be listed are said after this time: a hundred guests at once take seconds.
+const RESTLESS_PATIENCE: Duration = Duration::from_secs(15);
+/// How soon they are listed again if no event comes before.
+const RESTLESS_PAUSE: Duration = Duration::from_millis(200);
 
 impl Engine {
     /// Makes the network what it should be, as far as that is possible now, and tells what came of it.
@@ -30,7 +34,11 @@ impl Engine {
         let mut troubles: BTreeSet<String> = self.left_out.iter().cloned().collect();
         for round in 0..ROUNDS {
             let world = match World::read(&mut self.connection, &self.settings.places, self.settings.cards) {
-                Ok(world) => self.settled(world),
+                Ok(world) => {
+                    self.restless = None;
+                    self.settled(world)
+                }
+                Err(error) if self.is_patient_with(&error) => return,
                 Err(error) => {
                     self.tell_troubles([format!("the network cannot be looked at: {error:#}")].into());
                     self.put_off(true);
@@ -171,6 +179,16 @@ impl Engine {
             }
         }
         missing
+    }
+
+    /// Whether links come and go so fast that they cannot be listed, and not for long yet: then it looks again when they rest.
+    fn is_patient_with(&mut self, error: &anyhow::Error) -> bool {
+        let now = now();
+        let patient = error.is::<Restless>() && now < *self.restless.get_or_insert(now) + RESTLESS_PATIENCE;
+        if patient {
+            self.retry = Some((now + RESTLESS_PAUSE, FIRST_RETRY));
+        }
+        patient
     }
 
     fn put_off(&mut self, failed: bool) {
