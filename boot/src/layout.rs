@@ -39,6 +39,8 @@ pub const ISSUE_LINES: &str = "/run/sino/issue.lines";
 pub const SUPERVISOR_STATE: &str = "/run/sino/supervisor.json";
 /// Held (flock) by whoever needs udev to stay: process 1 ends it only when nobody does.
 pub const UDEV_LOCK: &str = "/run/sino/udev.lock";
+/// Names of the guests that run, or null while that is not known.
+pub const RUNNING_GUESTS: &str = "/run/sino/running-guests.json";
 /// There once Debian's init has been executed.
 pub const HANDED_OVER: &str = "/run/sino/handed-over";
 /// The supervisor's process number.

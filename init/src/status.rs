@@ -6,7 +6,7 @@ use crate::overlay_use::OverlayUse;
 use crate::storage::Host;
 use crate::storage::srv_command::Now;
 use crate::storage::state::StorageState;
-use crate::supervisor::login_text;
+use crate::supervisor::{login_text, running_guests};
 use anyhow::{Context, Result};
 use sino_boot::record::{BootRecord, Outcome};
 use sino_boot::{issue, layout};
@@ -28,6 +28,7 @@ pub fn run(json: bool) -> Result<()> {
             fields.insert("overlay".to_owned(), serde_json::json!(overlay.ok()));
             fields.insert("network".to_owned(), serde_json::json!(network));
             fields.insert("storage".to_owned(), serde_json::json!(storage));
+            fields.insert("guests".to_owned(), serde_json::json!(running_guests::known()));
             fields.insert("memory".to_owned(), serde_json::json!(memory(&meminfo())));
         }
         println!("{}", serde_json::to_string_pretty(&value).context("writing JSON")?);
@@ -41,6 +42,8 @@ pub fn run(json: bool) -> Result<()> {
     }
     println!("\nstorage");
     indent(&storage_text(&storage));
+    println!("\nguests");
+    println!("  {}", guests_text());
     println!("\nmemory of this domain");
     let (total, available, swap) = memory(&meminfo());
     println!("  {} of {} MiB available, {} MiB of swap", available >> 10, total >> 10, swap >> 10);
@@ -70,6 +73,15 @@ fn memory(text: &str) -> (u64, u64, u64) {
         line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok()).unwrap_or_default()
     };
     (number("MemTotal:"), number("MemAvailable:"), number("SwapTotal:"))
+}
+
+/// The guests that run, or why that is not known.
+fn guests_text() -> String {
+    match running_guests::known() {
+        Some(names) => running_guests::line(&names),
+        None if running_guests::on_xen() => "not known: xenstored does not answer; systemctl status xen".to_owned(),
+        None => "none: there is no Xen below this kernel".to_owned(),
+    }
 }
 
 fn storage_text(storage: &StorageState) -> String {

@@ -12,6 +12,7 @@ pub mod login_text;
 pub mod network_lane;
 pub mod own_network;
 pub mod readiness;
+pub mod running_guests;
 pub mod storage_lane;
 
 use crate::config::Severity;
@@ -60,6 +61,8 @@ pub enum News {
     Asked(Request, mpsc::Sender<Answer>),
     /// Something of the host's identity changed.
     Identity(identity::Notice),
+    /// The names of the guests that run; `None`: that is not known.
+    Running(Option<Vec<String>>),
 }
 
 /// The way to the supervisor's own thread.
@@ -117,6 +120,7 @@ pub fn run() -> Result<()> {
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("making an event descriptor")?;
     let sender = Sender { sender, bell: Arc::new(bell) };
     listen(&sender)?;
+    running_guests::watch(&sender);
     let loaded = storage_lane::load(false);
     let network = known.network.clone().unwrap_or_else(|| loaded.config.network.clone());
     let mut supervisor = Supervisor {
@@ -246,6 +250,7 @@ impl Supervisor {
                 let _ = answer.send(Answer { ok, text });
             }
             News::Identity(notice) => self.keeping.notice(notice),
+            News::Running(names) => self.keeping.guests(names),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What is kept while the host runs: its identity and its leases on `/srv`, and the text above the login.
 
-use super::{News, Sender, login_text, storage_lane, systemctl};
+use super::{News, Sender, login_text, running_guests, storage_lane, systemctl};
 use crate::config::schema::Config;
 use crate::dhcp::lease::Lease;
 use crate::identity::access::{self, AccessState};
@@ -37,6 +37,8 @@ pub struct Keeping {
     /// Whether [`Notice::TryAgain`] is on its way.
     retry_comes: bool,
     sender: Option<Sender>,
+    /// The guests that run, if that is known.
+    guests: Option<Vec<String>>,
     shown: String,
 }
 
@@ -55,6 +57,7 @@ impl Keeping {
             leases_not_kept: None,
             retry_comes: false,
             sender: None,
+            guests: None,
             shown: String::new(),
         }
     }
@@ -222,10 +225,18 @@ impl Keeping {
         }
     }
 
+    /// These guests run.
+    pub fn guests(&mut self, names: Option<Vec<String>>) {
+        if names != self.guests {
+            running_guests::publish(names.as_deref());
+            self.guests = names;
+        }
+    }
+
     /// Has the login prompts show how the host is, if that has changed.
     pub fn show(&mut self, network: Option<&NetworkState>) {
         let warnings: Vec<String> = self.access.warning().into_iter().collect();
-        let text = login_text::render(network, self.storage.as_ref(), &warnings);
+        let text = login_text::render(network, self.storage.as_ref(), self.guests.as_deref(), &warnings);
         if text != self.shown {
             if let Err(error) = login_text::show(&text) {
                 log::warn!("the text above the login is not up to date: {error:#}");

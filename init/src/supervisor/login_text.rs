@@ -1,5 +1,6 @@
 //! The supervisor's lines of the text above the login: the host's addresses, `/srv`, and what needs attention.
 
+use super::running_guests;
 use crate::network::state::{BridgeState, NetworkState, Origin};
 use crate::storage::srv::State;
 use crate::storage::state::StorageState;
@@ -15,13 +16,21 @@ const LONGEST: usize = 400;
 
 /// The lines.
 #[must_use]
-pub fn render(network: Option<&NetworkState>, storage: Option<&StorageState>, warnings: &[String]) -> String {
+pub fn render(
+    network: Option<&NetworkState>,
+    storage: Option<&StorageState>,
+    guests: Option<&[String]>,
+    warnings: &[String],
+) -> String {
     let mut text = String::new();
     for line in network.map(network_lines).unwrap_or_default() {
         add(&mut text, &line);
     }
     if let Some(storage) = storage {
         add(&mut text, &storage_line(storage));
+    }
+    if let Some(names) = guests {
+        add(&mut text, &running_guests::line(names));
     }
     for warning in warnings {
         add(&mut text, warning);
@@ -117,7 +126,7 @@ mod tests {
         let mut bridge = BridgeState { dhcp: Some("selecting".into()), ..BridgeState::default() };
         let line = |bridge: &BridgeState, network: &mut NetworkState| {
             network.bridges.insert("xenbr0".into(), bridge.clone());
-            render(Some(network), None, &[])
+            render(Some(network), None, None, &[])
         };
         assert!(line(&bridge, &mut network).contains("xenbr0: no address yet: no network card has a carrier"));
         bridge.ports.push(PortState { name: "enp1s0".into(), ..PortState::default() });
@@ -129,7 +138,7 @@ mod tests {
 
     #[test]
     fn control_characters_and_long_lines_do_not_reach_the_console() {
-        let text = render(None, None, &[format!("\u{1b}[2J{}", "many words ".repeat(99))]);
+        let text = render(None, None, Some(&[]), &[format!("\u{1b}[2J{}", "many words ".repeat(99))]);
         assert!(!text.contains('\u{1b}') && text.len() < 2 * LONGEST, "{text}");
         assert!(text.lines().count() > 3 && text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
     }
