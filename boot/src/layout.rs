@@ -39,6 +39,10 @@ pub const ISSUE_LINES: &str = "/run/sino/issue.lines";
 pub const SUPERVISOR_STATE: &str = "/run/sino/supervisor.json";
 /// Held (flock) by whoever needs udev to stay: process 1 ends it only when nobody does.
 pub const UDEV_LOCK: &str = "/run/sino/udev.lock";
+/// How the guests are, for people and programs.
+pub const GUESTS_STATE: &str = "/run/sino/guests.json";
+/// What the guests' engine knows, for a supervisor that is started again.
+pub const GUESTS_ENGINE: &str = "/run/sino/guests-engine.json";
 /// There once Debian's init has been executed.
 pub const HANDED_OVER: &str = "/run/sino/handed-over";
 /// The supervisor's process number.

@@ -1,6 +1,6 @@
 //! `sino status`: the host on one screen.
 
-use crate::command::network;
+use crate::command::{guests, network};
 use crate::network::state as network_state;
 use crate::overlay_use::OverlayUse;
 use crate::storage::Host;
@@ -22,12 +22,14 @@ pub fn run(json: bool) -> Result<()> {
     let overlay = OverlayUse::now();
     let network = network_state::read(Path::new(layout::NETWORK_STATE)).ok().flatten();
     let storage = StorageState::load(Host::this()).unwrap_or_default();
+    let guests = guests::state().unwrap_or_default();
     if json {
         let mut value = serde_json::to_value(&record).context("writing JSON")?;
         if let Some(fields) = value.as_object_mut() {
             fields.insert("overlay".to_owned(), serde_json::json!(overlay.ok()));
             fields.insert("network".to_owned(), serde_json::json!(network));
             fields.insert("storage".to_owned(), serde_json::json!(storage));
+            fields.insert("guests".to_owned(), serde_json::json!(guests));
             fields.insert("memory".to_owned(), serde_json::json!(memory(&meminfo())));
         }
         println!("{}", serde_json::to_string_pretty(&value).context("writing JSON")?);
@@ -41,6 +43,8 @@ pub fn run(json: bool) -> Result<()> {
     }
     println!("\nstorage");
     indent(&storage_text(&storage));
+    println!("\nguests");
+    indent(&guests::text(&guests));
     println!("\nmemory of this domain");
     let (total, available, swap) = memory(&meminfo());
     println!("  {} of {} MiB available, {} MiB of swap", available >> 10, total >> 10, swap >> 10);

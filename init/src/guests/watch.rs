@@ -46,7 +46,7 @@ impl Watch {
     ///
     /// # Errors
     /// xenstored is lost.
-    pub fn next(&mut self) -> Result<Vec<Event>> {
+    pub fn wait(&mut self) -> Result<Vec<Event>> {
         let now = Instant::now();
         let built = (!self.building.is_empty()).then(|| now + BUILT);
         let next = self.rebuilt.values().map(|(_, until)| *until).chain(built).min();
