@@ -41,6 +41,10 @@ pub const SUPERVISOR_STATE: &str = "/run/sino/supervisor.json";
 pub const UDEV_LOCK: &str = "/run/sino/udev.lock";
 /// Names of the guests that run, or null while that is not known.
 pub const RUNNING_GUESTS: &str = "/run/sino/running-guests.json";
+/// How the guests are, for people and programs.
+pub const GUESTS_STATE: &str = "/run/sino/guests.json";
+/// What the guests' engine knows, for a supervisor that is started again.
+pub const GUESTS_ENGINE: &str = "/run/sino/guests-engine.json";
 /// There once Debian's init has been executed.
 pub const HANDED_OVER: &str = "/run/sino/handed-over";
 /// The supervisor's process number.

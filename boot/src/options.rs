@@ -97,6 +97,20 @@ pub struct Options {
     pub set: Vec<String>,
     /// Each short form of a network, in order and not read further here (`sino.net`).
     pub net: Vec<String>,
+    /// Which guests start by themselves (`sino.autostart`).
+    pub autostart: Autostart,
+}
+
+/// Which guests start by themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Autostart {
+    /// As configured.
+    #[default]
+    All,
+    /// None.
+    Off,
+    /// These, whether they would start by themselves or not.
+    Only(Vec<String>),
 }
 
 impl Default for Options {
@@ -119,6 +133,7 @@ impl Default for Options {
             handover: None,
             set: Vec::new(),
             net: Vec::new(),
+            autostart: Autostart::All,
         }
     }
 }
@@ -251,6 +266,17 @@ impl Options {
                 self.set.push(value.filter(has_key)?.to_owned());
             }
             "sino.net" => self.net.push(value.filter(|text| !text.is_empty())?.to_owned()),
+            "sino.autostart" => {
+                self.autostart = Autostart::All;
+                self.autostart = match value? {
+                    "on" | "all" => Autostart::All,
+                    "off" | "0" => Autostart::Off,
+                    names => {
+                        let names: Vec<String> = names.split(',').map(|name| name.trim().to_owned()).collect();
+                        names.iter().all(|name| !name.is_empty()).then_some(Autostart::Only(names))?
+                    }
+                };
+            }
             _ => return None,
         }
         Some(())

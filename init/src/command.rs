@@ -1,5 +1,6 @@
 //! The `sino` command: what an administrator asks and tells SINO.
 
+pub mod guests;
 pub mod log;
 pub mod network;
 
@@ -13,6 +14,7 @@ use crate::timeline::TimelineArguments;
 use crate::{config, identity, manual, network as engine, status, storage, timeline};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use guests::GuestsAction;
 use network::NetworkAction;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -49,6 +51,18 @@ enum Action {
     Network {
         #[command(subcommand)]
         action: NetworkAction,
+    },
+    /// Shows the guests, starts and stops them.
+    #[command(args_conflicts_with_subcommands = true)]
+    Guests {
+        /// Print them as JSON.
+        #[arg(long, conflicts_with = "watch")]
+        json: bool,
+        /// Show them until Ctrl-C.
+        #[arg(long)]
+        watch: bool,
+        #[command(subcommand)]
+        action: Option<GuestsAction>,
     },
     /// Mounts and unmounts /srv, and shows how it is. Also called as "srv".
     Srv {
@@ -107,6 +121,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             return config::command::run(action, Path::new("/"), &command_line, extra);
         }
         Action::Network { action } => return network::run(action),
+        Action::Guests { json, watch, action } => return guests::run(action.as_ref(), *json, *watch),
         Action::Srv { action } => {
             if *action == SrvAction::Stop {
                 // Without a supervisor nobody but processes holds it.

@@ -1,11 +1,13 @@
 //! `sino status`: the host on one screen.
 
-use crate::command::network;
+use crate::command::{guests, network};
+use crate::config::origins::clean;
 use crate::network::state as network_state;
 use crate::overlay_use::OverlayUse;
 use crate::storage::Host;
 use crate::storage::srv_command::Now;
 use crate::storage::state::StorageState;
+use crate::supervisor::guests_lane::GuestsState;
 use crate::supervisor::{login_text, running_guests};
 use anyhow::{Context, Result};
 use sino_boot::record::{BootRecord, Outcome};
@@ -22,13 +24,15 @@ pub fn run(json: bool) -> Result<()> {
     let overlay = OverlayUse::now();
     let network = network_state::read(Path::new(layout::NETWORK_STATE)).ok().flatten();
     let storage = StorageState::load(Host::this()).unwrap_or_default();
+    let guests = guests::state().unwrap_or_default();
     if json {
         let mut value = serde_json::to_value(&record).context("writing JSON")?;
         if let Some(fields) = value.as_object_mut() {
             fields.insert("overlay".to_owned(), serde_json::json!(overlay.ok()));
             fields.insert("network".to_owned(), serde_json::json!(network));
             fields.insert("storage".to_owned(), serde_json::json!(storage));
-            fields.insert("guests".to_owned(), serde_json::json!(running_guests::known()));
+            fields.insert("guests".to_owned(), serde_json::json!(guests));
+            fields.insert("running_guests".to_owned(), serde_json::json!(running_guests::known()));
             fields.insert("memory".to_owned(), serde_json::json!(memory(&meminfo())));
         }
         println!("{}", serde_json::to_string_pretty(&value).context("writing JSON")?);
@@ -43,7 +47,7 @@ pub fn run(json: bool) -> Result<()> {
     println!("\nstorage");
     indent(&storage_text(&storage));
     println!("\nguests");
-    println!("  {}", guests_text());
+    indent(&guests_text(&guests));
     println!("\nmemory of this domain");
     let (total, available, swap) = memory(&meminfo());
     println!("  {} of {} MiB available, {} MiB of swap", available >> 10, total >> 10, swap >> 10);
@@ -75,13 +79,19 @@ fn memory(text: &str) -> (u64, u64, u64) {
     (number("MemTotal:"), number("MemAvailable:"), number("SwapTotal:"))
 }
 
-/// The guests that run, or why that is not known.
-fn guests_text() -> String {
-    match running_guests::known() {
-        Some(names) => running_guests::line(&names),
-        None if running_guests::on_xen() => "not known: xenstored does not answer; systemctl status xen".to_owned(),
-        None => "none: there is no Xen below this kernel".to_owned(),
+/// SINO's guests, and those that somebody else started.
+fn guests_text(state: &GuestsState) -> String {
+    let mut text = guests::text(state);
+    let others: Vec<String> = running_guests::known()
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|name| !state.guests.iter().any(|guest| guest.name == *name))
+        .map(|name| clean(&name, 64))
+        .collect();
+    if !others.is_empty() {
+        let _ = writeln!(text, "not started by SINO: {}", others.join(", "));
     }
+    text
 }
 
 fn storage_text(storage: &StorageState) -> String {

@@ -5,6 +5,7 @@
 //! at any moment, it is started again, takes what is known from `/run/sino`, and nothing that runs is disturbed.
 
 pub mod control;
+pub mod guests_lane;
 pub mod keeping;
 pub mod known;
 pub mod lane;
@@ -16,9 +17,11 @@ pub mod running_guests;
 pub mod storage_lane;
 
 use crate::config::Severity;
+use crate::guests::{daemons::Daemons, driver::Told, engine};
 use crate::{adopt, child, identity};
 use anyhow::{Context, Result, bail};
 use control::{Answer, Request};
+use guests_lane::GuestsLane;
 use keeping::Keeping;
 use known::Known;
 use network_lane::NetworkLane;
@@ -46,6 +49,8 @@ pub const READY: &str = "ready";
 const NETWORK: &str = "network";
 /// The lane that activates the volume group and mounts `/srv`.
 const STORAGE: &str = "storage";
+/// The lane that starts the Xen daemons and the guests.
+const GUESTS: &str = "guests";
 
 /// How long a change of a service may take.
 const SERVICE_WITHIN: Duration = Duration::from_secs(60);
@@ -63,6 +68,14 @@ pub enum News {
     Identity(identity::Notice),
     /// The names of the guests that run; `None`: that is not known.
     Running(Option<Vec<String>>),
+    /// The Xen daemons run, or there is no Xen.
+    Xen(Box<Daemons>),
+    /// What there is of guests.
+    Surveyed(Box<guests_lane::Seen>),
+    /// An xl or a probe of a guest has ended.
+    Guest(Told),
+    /// Something became of domains.
+    Domains(Vec<engine::Event>),
 }
 
 /// The way to the supervisor's own thread.
@@ -85,6 +98,7 @@ struct Supervisor {
     known: Known,
     network: NetworkLane,
     keeping: Keeping,
+    guests: GuestsLane,
     ready: Arc<Readiness>,
     /// When the addresses are begun without `/srv`, in microseconds since the kernel started.
     addresses_at: Option<u64>,
@@ -115,7 +129,7 @@ pub fn run() -> Result<()> {
     begin()?;
     let known = Known::load();
     let boot = !known.brought_up && !Path::new(layout::HANDED_OVER).exists();
-    let ready = Arc::new(Readiness::of(&[NETWORK, STORAGE]));
+    let ready = Arc::new(Readiness::of(&[NETWORK, STORAGE, GUESTS]));
     let (sender, receiver) = mpsc::channel();
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("making an event descriptor")?;
     let sender = Sender { sender, bell: Arc::new(bell) };
@@ -126,6 +140,7 @@ pub fn run() -> Result<()> {
     let mut supervisor = Supervisor {
         network: NetworkLane::start(network, boot),
         keeping: Keeping::new(loaded.config.clone()),
+        guests: GuestsLane::start(boot, &sender)?,
         addresses_at: Some(now_us() + u64::try_from(SRV_WITHIN.as_micros()).unwrap_or(u64::MAX)),
         known,
         ready,
@@ -209,6 +224,11 @@ impl Supervisor {
             }
             if self.network.take(&mut self.keeping) {
                 self.ready.done(NETWORK);
+                self.guests.bridge();
+            }
+            self.guests.tend();
+            if self.guests.ready() {
+                self.ready.done(GUESTS);
             }
             let now = now_us();
             if self.addresses_at.is_some_and(|at| at <= now) {
@@ -224,13 +244,14 @@ impl Supervisor {
 
     fn wait(&self) -> Result<()> {
         let pending = self.known.pending.as_ref().map(|pending| pending.until_us);
-        let next = [self.addresses_at, pending].into_iter().flatten().min();
+        let next = [self.addresses_at, pending, self.guests.deadline()].into_iter().flatten().min();
         let left = next.map(|at| Duration::from_micros(at.saturating_sub(now_us())));
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         let mut fds = vec![PollFd::new(&self.sender.bell, PollFlags::IN)];
         if let Some(fd) = self.network.ready() {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
+        fds.extend(self.guests.fds().into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error).context("waiting for news"),
@@ -251,6 +272,10 @@ impl Supervisor {
             }
             News::Identity(notice) => self.keeping.notice(notice),
             News::Running(names) => self.keeping.guests(names),
+            News::Xen(daemons) => self.guests.daemons(*daemons),
+            News::Surveyed(seen) => self.guests.surveyed(*seen),
+            News::Guest(told) => self.guests.told(told),
+            News::Domains(events) => self.guests.domains(events),
         }
     }
 
@@ -263,6 +288,7 @@ impl Supervisor {
             self.known.network = Some(network);
         }
         self.begin_addresses();
+        self.guests.configured(&found.loaded.config);
         self.keeping.begin(found, &self.sender);
         self.known.brought_up = true;
         self.known.keep();
@@ -273,6 +299,7 @@ impl Supervisor {
     fn take_up_again(&mut self) {
         let found = keeping::as_it_is();
         self.network.known_leases(found.leases.clone());
+        self.guests.configured(&found.loaded.config);
         self.keeping.begin(found, &self.sender);
         self.ready.done(STORAGE);
         log::info!("the supervisor was started again and goes on where the last one was");
@@ -317,6 +344,7 @@ impl Supervisor {
                 }
                 Ok(text)
             }
+            Request::Guests(wish) => self.guests.ask(wish),
             Request::SrvStopping => {
                 self.keeping.let_go();
                 Ok(format!("{} is let go of", layout::SRV))

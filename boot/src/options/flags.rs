@@ -125,4 +125,11 @@ pub const FLAGS: &[Flag] = &[
         default: "none",
         help: "The network for this boot, in short; see docs/CONFIG.md. May be given more than once.",
     },
+    Flag {
+        name: "sino.autostart",
+        values: "off | NAME,...",
+        default: "all guests that are configured to",
+        help: "Which guests start with the host in this boot. off: none. Names: these and no others, whether they are configured to \
+               start by themselves or not.",
+    },
 ];

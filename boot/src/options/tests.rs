@@ -43,6 +43,7 @@ fn every_flag_is_read() {
         handover: Some(45),
         set: vec!["system.hostname=h".into(), "network.dns=['192.0.2.1']".into()],
         net: vec!["dhcp".into(), "off".into()],
+        autostart: Autostart::All,
     };
     assert!(options.breaks_before("check-root") && !options.breaks_before("copy-to-ram"));
     assert!(parse("sino.break=all").0.breaks_before("copy-to-ram"));
@@ -153,5 +154,17 @@ proptest! {
         for warning in parse(&line).1 {
             prop_assert!(!warning.chars().any(char::is_control));
         }
+    }
+}
+
+#[test]
+fn guests_that_start_are_all_none_or_named() {
+    let autostart = |text: &str| parse(text).0.autostart;
+    assert_eq!(autostart(""), Autostart::All);
+    assert_eq!(autostart("sino.autostart=off"), Autostart::Off);
+    assert_eq!(autostart("sino.autostart=db,web"), Autostart::Only(vec!["db".into(), "web".into()]));
+    for wrong in ["sino.autostart", "sino.autostart=", "sino.autostart=a,,b"] {
+        let (options, warnings) = parse(wrong);
+        assert_eq!((options.autostart, warnings.len()), (Autostart::All, 1), "{wrong}");
     }
 }

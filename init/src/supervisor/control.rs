@@ -1,5 +1,6 @@
 //! The supervisor's ear: a socket in `/run/sino` that only root can open, one request a connection, as a line of JSON.
 
+use super::guests_lane::Wish;
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use sino_boot::layout;
@@ -31,6 +32,8 @@ pub enum Request {
     SrvStarted,
     /// `/srv` is about to be unmounted: let go of it.
     SrvStopping,
+    /// Something with guests.
+    Guests(Wish),
 }
 
 /// The supervisor's answer.
