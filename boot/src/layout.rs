@@ -43,6 +43,8 @@ pub const UDEV_LOCK: &str = "/run/sino/udev.lock";
 pub const RUNNING_GUESTS: &str = "/run/sino/running-guests.json";
 /// How the guests are, for people and programs.
 pub const GUESTS_STATE: &str = "/run/sino/guests.json";
+/// How the guests were after the last stop of all, as at a shutdown.
+pub const GUESTS_LAST_STOP: &str = "/srv/sino/guests-last-stop.json";
 /// What the guests' engine knows, for a supervisor that is started again.
 pub const GUESTS_ENGINE: &str = "/run/sino/guests-engine.json";
 /// There once Debian's init has been executed.

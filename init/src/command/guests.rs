@@ -5,7 +5,7 @@ use crate::guests::daemons::CONSOLE_LOGS;
 use crate::guests::engine::{self, Filter, table};
 use crate::supervisor::control::{self, Request};
 use crate::supervisor::guests_lane::{self, GuestsState, Wish};
-use crate::supervisor::storage_lane;
+use crate::supervisor::{running_guests, storage_lane};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Subcommand;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,16 +18,18 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+/// How long after the deadline the supervisor may take until it says so.
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
 /// How often times are shown anew while nothing changes.
 const REFRESH: Duration = Duration::from_secs(5);
 
 /// What is done with guests.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum GuestsAction {
-    /// Starts a guest, whether it would start by itself or not.
+    /// Starts a guest, whether it would start by itself or not; all that start by themselves if none is named.
     Start {
         /// The guest.
-        name: String,
+        name: Option<String>,
     },
     /// Asks a guest to shut down; all guests in the reverse of their order if none is named, and waits for them.
     Stop {
@@ -67,12 +69,12 @@ pub fn run(action: Option<&GuestsAction>, json: bool, watch: bool) -> Result<Exi
     match action {
         None if watch => watched()?,
         None => show(json)?,
-        Some(GuestsAction::Start { name }) => println!("{}", ask(Wish::Start { name: name.clone() })?),
+        Some(GuestsAction::Start { name: Some(name) }) => println!("{}", ask(Wish::Start { name: name.clone() })?),
+        Some(GuestsAction::Start { name: None }) => println!("{}", ask(Wish::StartAll)?),
         Some(GuestsAction::Stop { name: Some(name), .. }) => println!("{}", ask(Wish::Stop { name: name.clone() })?),
         Some(GuestsAction::Stop { name: None, deadline }) => {
             let deadline = deadline.unwrap_or_else(|| storage_lane::load(true).config.guests.stop_deadline);
-            println!("{}", ask(Wish::StopAll { deadline })?);
-            return stopped(Duration::from_secs(u64::from(deadline) + 30));
+            return stop_all(deadline, false);
         }
         Some(GuestsAction::Restart { name }) => println!("{}", ask(Wish::Restart { name: name.clone() })?),
         Some(GuestsAction::Console { name }) => {
@@ -143,7 +145,7 @@ pub fn text(state: &GuestsState) -> String {
         return format!("no guests: {}\n", clean(why, 300));
     }
     if state.guests.is_empty() {
-        return "no guests: put their files into /srv/autostart, then: systemctl restart sino\n".to_owned();
+        return "no guests: put their files into /srv/autostart, then: sino guests start\n".to_owned();
     }
     table(&state.guests, now_us())
 }
@@ -159,24 +161,48 @@ fn watched() -> Result<()> {
     }
 }
 
-/// Waits until no guest is on its way down any more.
-fn stopped(limit: Duration) -> Result<ExitCode> {
+/// Stops all guests within so many seconds, and waits for that; without a supervisor by xl alone. `end`: the supervisor ends
+/// afterwards.
+///
+/// # Errors
+/// Guests are still there.
+pub fn stop_all(deadline: u32, end: bool) -> Result<ExitCode> {
     let events = changes()?;
-    let deadline = Instant::now() + limit;
+    match control::ask(&Request::Guests(Wish::StopAll { deadline, end })) {
+        Ok(text) => println!("{text}"),
+        Err(error) if running_guests::on_xen() => {
+            eprintln!("{error:#}; the guests are shut down by xl alone, in no order");
+            return without_supervisor(deadline);
+        }
+        Err(error) => return Err(error),
+    }
+    let limit = Duration::from_secs(u64::from(deadline)) + ENDS_WITHIN;
+    let until = Instant::now() + limit;
     loop {
         let state = state()?;
-        let down = |state: &str| ["stopped", "saved", "failed", "refused", "crashed", "held"].contains(&state);
-        let left: Vec<&str> =
-            state.guests.iter().filter(|guest| !down(&guest.state)).map(|guest| guest.name.as_str()).collect();
-        if left.is_empty() {
+        if !state.stopping {
             print!("{}", text(&state));
+            let left: Vec<&str> =
+                state.guests.iter().filter(|guest| guest.domid.is_some()).map(|guest| guest.name.as_str()).collect();
+            ensure!(left.is_empty(), "still there: {}; xl list", clean(&left.join(", "), 500));
             return Ok(ExitCode::SUCCESS);
         }
-        if Instant::now() >= deadline {
-            bail!("still there after {} s: {}", limit.as_secs(), clean(&left.join(", "), 500));
+        if Instant::now() >= until {
+            bail!("the supervisor has not stopped all guests within {} s; sino log", limit.as_secs());
         }
-        wait(&events, deadline)?;
+        wait(&events, until)?;
     }
+}
+
+fn without_supervisor(deadline: u32) -> Result<ExitCode> {
+    // timeout(1) and xl are held in memory for a host that has lost its stick.
+    let status = Command::new("timeout")
+        .arg(deadline.to_string())
+        .args(["xl", "shutdown", "--all", "--wait"])
+        .status()
+        .context("executing xl shutdown")?;
+    ensure!(status.success(), "xl shutdown: {status}; xl list shows what is still there");
+    Ok(ExitCode::SUCCESS)
 }
 
 fn changes() -> Result<rustix::fd::OwnedFd> {
