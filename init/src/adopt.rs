@@ -70,7 +70,7 @@ pub fn stopping() -> Result<()> {
         return Ok(());
     }
     let deadline = storage_lane::load(true).config.guests.stop_deadline;
-    command::guests::stop_all(deadline, true).map(drop)
+    command::guests::stopping::stop_all(deadline, true).map(drop)
 }
 
 /// Whether the job of the service is a stop.
