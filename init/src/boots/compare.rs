@@ -149,7 +149,10 @@ fn differ(now: &Boot, before: &Boot) -> Vec<String> {
         Some(xen) => format!("Xen {}", xen.version),
         None => "no Xen".to_owned(),
     };
-    let guests = |boot: &Boot| format!("{} guests", boot.guests.as_ref().map_or(0, Vec::len));
+    let guests = |boot: &Boot| match boot.guests.as_ref().map_or(0, Vec::len) {
+        1 => "1 guest".to_owned(),
+        number => format!("{number} guests"),
+    };
     let facts = |boot: &Boot| {
         [
             format!("SINO {}", boot.record.version),
