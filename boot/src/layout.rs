@@ -27,6 +27,8 @@ pub const SRV: &str = "/srv";
 pub const SRV_STATE: &str = "/srv/sino";
 /// The configuration on that volume.
 pub const SRV_CONFIG: &str = "/srv/sino/sino.toml";
+/// The folder of the boots that are kept, a JSON file each; written by the supervisor.
+pub const BOOTS: &str = "/srv/sino/boots";
 /// What is known of the network, as JSON; written by the supervisor.
 pub const NETWORK_STATE: &str = "/run/sino/network.json";
 /// What is known of the volume group, `/srv` and swap, as JSON; written by the supervisor and by `sino srv`.
