@@ -16,7 +16,7 @@ use crate::guests::settings::nearest;
 use crate::guests::survey::{Host as Surveyed, Survey, survey};
 use crate::guests::watch::Watch;
 use crate::guests::xenstore::{Client, domains::Domains};
-use crate::guests::xl::{Domain, Xl};
+use crate::guests::xl::{Domain, Xl, wait_for_orphans};
 use crate::storage::Host;
 use crate::storage::lvm::Group;
 use anyhow::{Context, Result, bail};
@@ -33,6 +33,8 @@ use std::time::{Duration, Instant};
 
 /// How long what Xen and xl say of the host may take before guests are started without it.
 const ASK: Duration = Duration::from_secs(60);
+/// How long an xl of a supervisor that was killed may take from its start: as long as the slowest of a supervisor that lives.
+const ORPHAN: Duration = Duration::from_secs(900);
 /// Xen's name of domain 0.
 const DOM0: &str = "Domain-0";
 
@@ -209,6 +211,7 @@ impl GuestsLane {
         self.surveying = true;
         let news = self.sender.clone();
         let started = std::thread::Builder::new().name("survey".into()).spawn(move || {
+            wait_for_orphans(ORPHAN);
             news.send(News::Surveyed(Box::new(look(&config))));
         });
         if let Err(error) = started {
