@@ -102,6 +102,8 @@ pub struct GuestsLane {
     /// When the lane began, in microseconds since the kernel started.
     since_us: u64,
     first_is_told: bool,
+    /// What became of domains before the survey was through.
+    early: Vec<Event>,
 }
 
 struct Running {
@@ -135,6 +137,7 @@ impl GuestsLane {
             state: GuestsState::default(),
             since_us: now_us(),
             first_is_told: false,
+            early: Vec::new(),
         })
     }
 
@@ -252,6 +255,9 @@ impl GuestsLane {
             let actions = running.engine.reconcile(&there, now_us());
             self.act(actions);
         }
+        for event in std::mem::take(&mut self.early) {
+            self.step(event);
+        }
         self.step(Event::DaemonsUp);
         if fresh {
             self.step(Event::StartAll { filter: filter() });
@@ -267,6 +273,10 @@ impl GuestsLane {
 
     /// Something became of domains.
     pub fn domains(&mut self, events: Vec<Event>) {
+        if self.running.is_none() {
+            // The list of domains that is on its way may be older.
+            return self.early.extend(events);
+        }
         for event in events {
             self.step(event);
         }
