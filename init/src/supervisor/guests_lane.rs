@@ -5,7 +5,7 @@
 //! with it and starts no guest twice.
 
 use super::lane::{self, Lane};
-use super::{News, Sender};
+use super::{News, Sender, running_guests};
 use crate::config::origins::clean;
 use crate::config::schema::Config;
 use crate::guests::budget::{self, balloons_dom0, parse_xl_info};
@@ -35,6 +35,8 @@ use std::time::{Duration, Instant};
 const ASK: Duration = Duration::from_secs(60);
 /// How long an xl of a supervisor that was killed may take from its start: as long as the slowest of a supervisor that lives.
 const ORPHAN: Duration = Duration::from_secs(900);
+/// A connection to xenstored that was lost sooner than this is not replaced at once.
+const LIVES: Duration = Duration::from_secs(2);
 /// Xen's name of domain 0.
 const DOM0: &str = "Domain-0";
 
@@ -346,10 +348,22 @@ impl GuestsLane {
         let watch = move || -> Result<()> {
             let mut watch = Watch::new(Domains::watch(Client::connect()?)?, Xl::find()?);
             loop {
-                let events = watch.wait()?;
-                if !events.is_empty() {
-                    news.send(News::Domains(events));
+                let since = Instant::now();
+                let lost = loop {
+                    match watch.wait() {
+                        Ok(events) if events.is_empty() => {}
+                        Ok(events) => news.send(News::Domains(events)),
+                        Err(error) => break error,
+                    }
+                };
+                log::warn!("what becomes of guests is not seen until xenstored answers again: {lost:#}");
+                // No event tells when one that ends each connection no longer does.
+                std::thread::sleep(LIVES.saturating_sub(since.elapsed()));
+                while let Err(error) = running_guests::wait_for_xenstored().and_then(|client| watch.again(client)) {
+                    log::warn!("{error:#}");
+                    std::thread::sleep(LIVES);
                 }
+                log::info!("what becomes of guests is seen again");
             }
         };
         let started = std::thread::Builder::new().name("domains".into()).spawn(move || {
