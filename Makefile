@@ -12,7 +12,7 @@ SUDO     := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=SINO_MIRROR,
 # Cargo as root, for tests that mount; with files of its own, so that it leaves none of root's in yours.
 ROOT_CARGO := $(if $(SUDO),$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" "CARGO_TARGET_DIR=$(CURDIR)/target/as-root") cargo
 # Tests of stage two that need root, and that plain "cargo test" and "cargo clippy --all-targets" leave out.
-ROOT_TESTS := $(addprefix --test ,network_namespace dhcp_server storage_images identity_power_cut guests_ping)
+ROOT_TESTS := $(addprefix --test ,network_namespace dhcp_server storage_images identity_power_cut guests_ping guests_lane)
 QUIET    := $(if $(CI),--quiet)
 
 .PHONY: help demo test test-long check fuzz fuzz-short iso programs tools qemu clean

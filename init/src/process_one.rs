@@ -33,6 +33,9 @@ pub fn boot(stage: &mut Stage, options: &Options) -> Result<(), StepError> {
     stage.step("take-over", |record| {
         let medium = record.medium.as_ref();
         let place = medium.map_or_else(|| "no record of stage one was found".to_owned(), issue::place);
+        if let Err(error) = descriptor_links(Path::new("/dev")) {
+            log::warn!("{error:#}: scripts that xl executes may hang until Debian's init has made them");
+        }
         Ok(done((), format!("build {}. {place}", record.build_id)))
     })?;
     // Debian comes up without it, too; then the host has no network of ours, and systemd starts the supervisor.
@@ -48,6 +51,27 @@ pub fn boot(stage: &mut Stage, options: &Options) -> Result<(), StepError> {
         udev::end();
         Ok(done((), layout::USERLAND_INIT))
     })
+}
+
+/// The links to a process's own descriptors that every program may take for granted and that only Debian's init makes. Xen's
+/// hotplug scripts, for example, look at `/dev/stdin` for their lock, again and again until it is there.
+/// Source: the Filesystem Hierarchy Standard 3.0 (6.1.3), `tools/hotplug/Linux/locking.sh` of Xen.
+fn descriptor_links(folder: &Path) -> Result<()> {
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
+        let path = folder.join(name);
+        match std::os::unix::fs::symlink(target, &path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(error).with_context(|| format!("making the link {}", path.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn bring_up(options: &Options) -> Result<Done<()>, Fault> {
@@ -158,6 +182,17 @@ fn shell() -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_finds_its_descriptors_and_links_that_are_there_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("stderr"), "kept").unwrap();
+        descriptor_links(folder.path()).unwrap();
+        assert!(folder.path().join("stdin").metadata().is_ok());
+        assert!(folder.path().join("fd/0").symlink_metadata().is_ok());
+        assert_eq!(std::fs::read_to_string(folder.path().join("stderr")).unwrap(), "kept");
+        assert!(descriptor_links(&folder.path().join("missing")).is_err());
+    }
 
     #[test]
     fn only_an_executable_file_is_handed_over_to() {

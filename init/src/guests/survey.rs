@@ -76,7 +76,9 @@ pub fn survey(host: &Host<'_>, config: &Config) -> Survey {
         let refused = refused.remove(&name);
         specs.insert(name.clone(), Spec { name, guest, saved, refused });
     }
-    let sequence = graph(&specs.values().map(node).collect::<Vec<_>>()).sequence;
+    let graph = graph(&specs.values().map(node).collect::<Vec<_>>());
+    survey.problems.extend(graph.problems.iter().map(ToString::to_string));
+    let sequence = graph.sequence;
     survey.specs = sequence.iter().filter_map(|name| specs.remove(name)).collect();
     // Those that the graph leaves out of its order are told by it.
     survey.specs.extend(specs.into_values());

@@ -4,6 +4,7 @@
 //! domain's appearance alone, and as the old one's end only if none comes.
 
 use super::engine::{Event, Reason};
+use super::xenstore::Client;
 use super::xenstore::domains::{Change, Domain, Domains};
 use super::xenstore::stops::{LOGS, read_log};
 use super::xl::{self, Shutdown, Xl};
@@ -32,6 +33,8 @@ pub struct Watch {
     building: BTreeMap<u32, Domain>,
     /// Guests whose new domain has not come yet, with the old one's number, and until when it may.
     rebuilt: BTreeMap<String, (u32, Instant)>,
+    /// Whether xenstored was lost, and what it knows has not been compared with what there is.
+    again: bool,
 }
 
 impl Watch {
@@ -39,7 +42,16 @@ impl Watch {
     #[must_use]
     pub fn new(domains: Domains, xl: Xl) -> Self {
         let (stopped, building, rebuilt) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { domains, xl, logs: LOGS.into(), stopped, building, rebuilt }
+        Self { domains, xl, logs: LOGS.into(), stopped, building, rebuilt, again: false }
+    }
+
+    /// Goes on with another connection, after xenstored was lost; what has happened meanwhile is told next.
+    ///
+    /// # Errors
+    /// xenstored is lost again.
+    pub fn again(&mut self, client: Client) -> Result<()> {
+        self.again = true;
+        self.domains.again(client)
     }
 
     /// Waits for something, and returns it. Empty: nothing that matters.
@@ -47,16 +59,16 @@ impl Watch {
     /// # Errors
     /// xenstored is lost.
     pub fn wait(&mut self) -> Result<Vec<Event>> {
-        let now = Instant::now();
-        let built = (!self.building.is_empty()).then(|| now + BUILT);
-        let next = self.rebuilt.values().map(|(_, until)| *until).chain(built).min();
-        let left = next.and_then(|at| Timespec::try_from(at.saturating_duration_since(now)).ok());
-        let mut fds = [PollFd::from_borrowed_fd(self.domains.fd(), PollFlags::IN)];
-        match poll(&mut fds, left.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error).context("waiting for news of the domains"),
+        // What came along with an answer is in memory already, and no poll tells of it.
+        let mut changes = self.domains.changes()?;
+        if changes.is_empty() {
+            self.poll()?;
+            changes = self.domains.changes()?;
         }
-        let changes = self.domains.changes()?;
+        if self.again && !changes.is_empty() {
+            self.again = false;
+            self.doubt(&mut changes);
+        }
         let looks = !self.building.is_empty()
             || changes.iter().any(|change| matches!(change, Change::Stopped | Change::Appeared(_)));
         let listed = if looks { self.xl.list(Instant::now() + LIST) } else { Ok(Vec::new()) };
@@ -65,6 +77,36 @@ impl Watch {
             Vec::new()
         });
         Ok(self.told(changes, &listed, Instant::now()))
+    }
+
+    /// Waits until xenstored has something to say, or it is time to look at what is being built.
+    fn poll(&self) -> Result<()> {
+        let now = Instant::now();
+        let built = (!self.building.is_empty()).then(|| now + BUILT);
+        let next = self.rebuilt.values().map(|(_, until)| *until).chain(built).min();
+        let left = next.and_then(|at| Timespec::try_from(at.saturating_duration_since(now)).ok());
+        let mut fds = [PollFd::from_borrowed_fd(self.domains.fd(), PollFlags::IN)];
+        match poll(&mut fds, left.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error).context("waiting for news of the domains"),
+        }
+    }
+
+    /// A xenstored that was started anew may know nothing of domains that run on: only Xen's word counts.
+    fn doubt(&self, changes: &mut Vec<Change>) {
+        let gone = |change: &Change| matches!(change, Change::Gone(_));
+        if !changes.iter().any(gone) {
+            return;
+        }
+        match self.xl.list(Instant::now() + LIST) {
+            Ok(there) => changes.retain(
+                |change| !matches!(change, Change::Gone(domain) if there.iter().any(|other| other.id == domain.id)),
+            ),
+            Err(failure) => {
+                log::warn!("which guests are gone since xenstored was lost is not known: {failure}");
+                changes.retain(|change| !gone(change));
+            }
+        }
     }
 
     fn told(&mut self, changes: Vec<Change>, listed: &[xl::Domain], now: Instant) -> Vec<Event> {
@@ -203,6 +245,15 @@ mod tests {
             gone("d", 6, Reason::Destroyed),
         ];
         assert_eq!(played.told(all.to_vec(), &[]), expected);
+    }
+
+    #[test]
+    fn a_xenstored_that_was_lost_is_not_believed_that_all_are_gone() {
+        let played = Played::new();
+        let mut changes = vec![Change::Gone(named(3, "a")), Change::Appeared(named(4, "b"))];
+        // There is no xl that could confirm it.
+        played.watch.doubt(&mut changes);
+        assert_eq!(changes, [Change::Appeared(named(4, "b"))]);
     }
 
     #[test]

@@ -7,11 +7,13 @@ mod domain;
 mod dry_run;
 mod failure;
 mod job;
+mod orphans;
 mod run;
 
 pub use domain::{Domain, Shutdown, State, long, table};
 pub use failure::{Failure, Kind};
 pub use job::Job;
+pub use orphans::wait_for_orphans;
 pub use run::{Captured, DATA, Finished, WORDS, run};
 
 use super::probe::Cancel;

@@ -6,7 +6,7 @@
 
 use super::control::Answer;
 use super::lane::{self, Lane};
-use super::{News, Sender, storage_lane};
+use super::{News, Sender, running_guests, storage_lane};
 use crate::config::origins::clean;
 use crate::config::schema::Config;
 use crate::guests::budget::{self, balloons_dom0, parse_xl_info};
@@ -17,7 +17,7 @@ use crate::guests::settings::nearest;
 use crate::guests::survey::{Host as Surveyed, Survey, survey};
 use crate::guests::watch::Watch;
 use crate::guests::xenstore::{Client, domains::Domains};
-use crate::guests::xl::{Domain, Xl};
+use crate::guests::xl::{Domain, Xl, wait_for_orphans};
 use crate::storage::Host;
 use crate::storage::lvm::Group;
 use anyhow::{Context, Result, bail};
@@ -36,6 +36,10 @@ use std::time::{Duration, Instant};
 
 /// How long what Xen and xl say of the host may take before guests are started without it.
 const ASK: Duration = Duration::from_secs(60);
+/// How long an xl of a supervisor that was killed may take from its start: as long as the slowest of a supervisor that lives.
+const ORPHAN: Duration = Duration::from_secs(900);
+/// A connection to xenstored that was lost sooner than this is not replaced at once.
+const LIVES: Duration = Duration::from_secs(2);
 /// Xen's name of domain 0.
 const DOM0: &str = "Domain-0";
 
@@ -111,6 +115,8 @@ pub struct GuestsLane {
     asked: Vec<(Wish, mpsc::Sender<Answer>)>,
     /// All guests are to be stopped, and whether the supervisor ends then; the deadline in microseconds since the kernel started.
     stop: Option<(u64, bool)>,
+    /// What became of domains before the survey was through.
+    early: Vec<Event>,
 }
 
 /// How far the lane is.
@@ -160,6 +166,7 @@ impl GuestsLane {
             first_is_told: false,
             asked: Vec::new(),
             stop: None,
+            early: Vec::new(),
         })
     }
 
@@ -235,7 +242,10 @@ impl GuestsLane {
         let ready = ready && self.phase == Phase::Waiting;
         let Some(config) = self.config.clone().filter(|_| ready) else { return };
         self.phase = Phase::Begun;
-        self.survey(move || config);
+        self.survey(move || {
+            wait_for_orphans(ORPHAN);
+            config
+        });
     }
 
     /// Looks at the guests with the configuration that `load` gives, in a thread of its own.
@@ -312,6 +322,9 @@ impl GuestsLane {
             let actions = running.engine.reconcile(&there, now_us());
             self.act(actions);
         }
+        for event in std::mem::take(&mut self.early) {
+            self.step(event);
+        }
         self.step(Event::DaemonsUp);
         if let Some((until_us, _)) = self.stop {
             self.step(Event::StopAll { until_us });
@@ -329,6 +342,10 @@ impl GuestsLane {
 
     /// Something became of domains.
     pub fn domains(&mut self, events: Vec<Event>) {
+        if self.running.is_none() {
+            // The list of domains that is on its way may be older.
+            return self.early.extend(events);
+        }
         for event in events {
             self.step(event);
         }
@@ -450,10 +467,22 @@ impl GuestsLane {
         let watch = move || -> Result<()> {
             let mut watch = Watch::new(Domains::watch(Client::connect()?)?, Xl::find()?);
             loop {
-                let events = watch.wait()?;
-                if !events.is_empty() {
-                    news.send(News::Domains(events));
+                let since = Instant::now();
+                let lost = loop {
+                    match watch.wait() {
+                        Ok(events) if events.is_empty() => {}
+                        Ok(events) => news.send(News::Domains(events)),
+                        Err(error) => break error,
+                    }
+                };
+                log::warn!("what becomes of guests is not seen until xenstored answers again: {lost:#}");
+                // No event tells when one that ends each connection no longer does.
+                std::thread::sleep(LIVES.saturating_sub(since.elapsed()));
+                while let Err(error) = running_guests::wait_for_xenstored().and_then(|client| watch.again(client)) {
+                    log::warn!("{error:#}");
+                    std::thread::sleep(LIVES);
                 }
+                log::info!("what becomes of guests is seen again");
             }
         };
         let started = std::thread::Builder::new().name("domains".into()).spawn(move || {

@@ -45,7 +45,7 @@ pub fn watch(sender: &Sender) {
 }
 
 /// Waits until xenstored answers. It may never come, and nobody waits for this.
-fn wait_for_xenstored() -> Result<Client> {
+pub(super) fn wait_for_xenstored() -> Result<Client> {
     let events = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
     loop {
         if let Ok(client) = Client::by_socket(Path::new(SOCKET)) {

@@ -70,6 +70,8 @@ struct Known {
 pub struct Domains {
     client: Client,
     known: BTreeMap<u32, Known>,
+    /// What was found and not told yet: a connection that is lost between must not take it along.
+    found: Vec<Change>,
     /// Whether the first event of [`RELEASED`], which says nothing, has come.
     begun: bool,
 }
@@ -82,7 +84,24 @@ impl Domains {
     pub fn watch(mut client: Client) -> Result<Self> {
         client.watch(INTRODUCED, INTRODUCED)?;
         client.watch(RELEASED, RELEASED)?;
-        Ok(Self { client, known: BTreeMap::new(), begun: false })
+        Ok(Self { client, known: BTreeMap::new(), found: Vec::new(), begun: false })
+    }
+
+    /// Goes on with another connection, after the one before was lost. What has changed meanwhile is among the next
+    /// [`Domains::changes`].
+    ///
+    /// # Errors
+    /// xenstored refuses, or is gone.
+    pub fn again(&mut self, mut client: Client) -> Result<()> {
+        client.watch(INTRODUCED, INTRODUCED)?;
+        client.watch(RELEASED, RELEASED)?;
+        for id in self.known.keys() {
+            for path in [SHUTDOWN, CONSOLE] {
+                client.watch(&of(*id, path), &of(*id, path))?;
+            }
+        }
+        (self.client, self.begun) = (client, false);
+        Ok(())
     }
 
     /// Readable when there may be changes.
@@ -101,7 +120,6 @@ impl Domains {
     /// # Errors
     /// xenstored refuses, or is gone: then so are all watches.
     pub fn changes(&mut self) -> Result<Vec<Change>> {
-        let mut changes = Vec::new();
         // Looking brings new events, of the watches that it sets.
         while let Some(event) = self.client.event()? {
             let mut look = false;
@@ -111,24 +129,26 @@ impl Domains {
                     INTRODUCED => look = true,
                     RELEASED => {
                         look = true;
-                        if std::mem::replace(&mut self.begun, true) && !changes.contains(&Change::Stopped) {
-                            changes.push(Change::Stopped);
+                        if std::mem::replace(&mut self.begun, true) && !self.found.contains(&Change::Stopped) {
+                            self.found.push(Change::Stopped);
                         }
                     }
-                    _ => changes.extend(self.of_one(&event)?),
+                    _ => {
+                        let change = self.of_one(&event)?;
+                        self.found.extend(change);
+                    }
                 }
                 next = self.client.event()?;
             }
             if look {
-                changes.extend(self.look()?);
+                self.look()?;
             }
         }
-        Ok(changes)
+        Ok(std::mem::take(&mut self.found))
     }
 
     /// Compares what is there with what was.
-    fn look(&mut self) -> Result<Vec<Change>> {
-        let mut changes = Vec::new();
+    fn look(&mut self) -> Result<()> {
         let names = self.client.directory(FOLDER)?.unwrap_or_default();
         let mut there: BTreeMap<u32, bool> =
             names.iter().filter_map(|name| name.parse().ok()).filter(|id| *id != 0).map(|id| (id, false)).collect();
@@ -138,10 +158,10 @@ impl Domains {
         }
         let gone: Vec<u32> = self.known.keys().filter(|id| there.get(id) != Some(&true)).copied().collect();
         for id in gone {
+            self.found.extend(self.known.remove(&id).map(|known| Change::Gone(known.domain)));
             for path in [SHUTDOWN, CONSOLE] {
                 self.client.unwatch(&of(id, path), &of(id, path))?;
             }
-            changes.extend(self.known.remove(&id).map(|known| Change::Gone(known.domain)));
         }
         for (id, _) in there.into_iter().filter(|(_, introduced)| *introduced) {
             let domain = self.describe(id)?;
@@ -150,12 +170,12 @@ impl Domains {
                 continue;
             }
             self.known.insert(id, Known { domain: domain.clone(), ..Known::default() });
-            changes.push(Change::Appeared(domain));
+            self.found.push(Change::Appeared(domain));
             for path in [SHUTDOWN, CONSOLE] {
                 self.client.watch(&of(id, path), &of(id, path))?;
             }
         }
-        Ok(changes)
+        Ok(())
     }
 
     fn describe(&mut self, id: u32) -> Result<Domain> {
@@ -227,6 +247,28 @@ mod tests {
         fn as_fd(&self) -> BorrowedFd<'_> {
             self.fd()
         }
+    }
+
+    #[test]
+    fn what_happened_while_xenstored_was_lost_is_told_afterwards() {
+        let (client, tree) = server();
+        introduce(&tree, 1, "gone");
+        introduce(&tree, 2, "stays");
+        let mut domains = Domains::watch(client).unwrap();
+        assert_eq!(changes(&mut domains).len(), 2);
+        tree.lock().unwrap().end();
+        while domains.changes().is_ok() {
+            let _ = poll(&mut [PollFd::new(&domains.client, PollFlags::IN)], None);
+        }
+        let (client, tree) = server();
+        introduce(&tree, 2, "stays");
+        introduce(&tree, 3, "new");
+        domains.again(client).unwrap();
+        let told = changes(&mut domains);
+        let [Change::Gone(gone), Change::Appeared(new)] = told.as_slice() else { panic!("{told:?}") };
+        assert_eq!((gone.id, new.id), (1, 3));
+        tree.lock().unwrap().set(&of(2, SHUTDOWN), "poweroff");
+        assert!(matches!(changes(&mut domains).as_slice(), [Change::Asked(domain, _)] if domain.id == 2));
     }
 
     #[test]

@@ -44,6 +44,11 @@ impl Tree {
         let _ = self.stream.as_mut().unwrap().write_all(&bytes);
     }
 
+    /// Ends the connection.
+    pub(crate) fn end(&mut self) {
+        self.stream.as_mut().unwrap().shutdown(std::net::Shutdown::Both).unwrap();
+    }
+
     fn children(&self, path: &str) -> Vec<String> {
         let start = if path == "/" { "/".to_owned() } else { format!("{path}/") };
         let names: BTreeSet<String> = self
