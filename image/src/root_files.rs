@@ -36,6 +36,8 @@ const MASKED: &[&str] = &[
     "xfs_scrub_all.timer",
     // SINO's own waits for the address instead.
     "systemd-networkd-wait-online.service",
+    // SINO starts and stops the guests, those of /etc/xen/auto too.
+    "xendomains.service",
     // sino-ssh-keys.service makes the keys.
     "sshd-keygen.service",
     // The medium is never written, so there is nothing to take over from it.
@@ -53,6 +55,7 @@ const ENABLED: &[(&str, &str)] = &[
     ("sysinit.target.wants/sino.service", "../sino.service"),
     ("sysinit.target.wants/sino-keeper.service", "../sino-keeper.service"),
     ("network-online.target.wants/sino-network-online.service", "../sino-network-online.service"),
+    ("multi-user.target.wants/sino-guests.service", "../sino-guests.service"),
     ("multi-user.target.wants/sino-ssh-keys.service", "../sino-ssh-keys.service"),
 ];
 
@@ -116,6 +119,26 @@ ExecStart=-/usr/sbin/sino network wait --timeout 30
 WantedBy=network-online.target
 ";
 
+/// A service of its own: one that is stopped with the host, and not when the supervisor is restarted.
+const GUESTS_STOP: &str = "\
+[Unit]
+Description=SINO: stop the guests when the host goes down
+Documentation=man:sino(8)
+# What guests need is stopped after them.
+After=sino.service xen.service srv.mount network.target
+
+# The supervisor has started the guests. How long stopping them may take is guests.stop_deadline, 3600 s at most.
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/true
+ExecStop=-/usr/sbin/sino guests stop
+TimeoutStopSec=3700
+
+[Install]
+WantedBy=multi-user.target
+";
+
 const SSH_KEYS: &str = "\
 [Unit]
 Description=Make this host's ssh key
@@ -157,9 +180,6 @@ const MANAGER: &str = "\
 [Manager]
 DefaultDeviceTimeoutSec=300s
 ";
-
-/// Debian's needs Python, whose imports read folders that are gone with the medium; then no guest would be stopped.
-const GUESTS: &str = include_str!("../files/usr/lib/xen-common/bin/xen-init-list");
 
 /// The supervisor has started the daemons. Debian's script finds them running, unless it looks while they start.
 const XEN: &str = "\
@@ -210,10 +230,10 @@ pub fn all(config: &Config, facts: &str) -> Vec<RootFile> {
         file("etc/systemd/system/xen.service.d/sino.conf", XEN),
         file("etc/systemd/system/sino.service", SUPERVISOR),
         file("etc/systemd/system/sino-keeper.service", KEEPER),
+        file("etc/systemd/system/sino-guests.service", GUESTS_STOP),
         file("etc/systemd/system/sino-network-online.service", ONLINE),
         file("etc/systemd/system/sino-ssh-keys.service", SSH_KEYS),
         file("etc/systemd/system/ssh.service.d/sino.conf", SSH_NEEDS_KEYS),
-        RootFile { path: "usr/lib/xen-common/bin/xen-init-list".into(), content: Content::File(0o755, GUESTS.into()) },
         file("root/linuxexample.cfg", include_str!("../files/root/linuxexample.cfg")),
         file("root/windowsexample.cfg", include_str!("../files/root/windowsexample.cfg")),
         link("usr/sbin/sino-init".into(), "sino"),
@@ -246,10 +266,7 @@ fn keyboard(system: &System) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command;
     use std::collections::BTreeSet;
-    use std::path::Path;
-    use std::process::Command;
 
     #[test]
     fn each_path_comes_once_and_is_relative() {
@@ -270,19 +287,14 @@ mod tests {
     }
 
     #[test]
-    fn guests_are_listed_from_what_xl_prints() {
-        let place = tempfile::tempdir().unwrap();
-        let xl = "#!/bin/sh\ncat <<END\n\
-            Name                                        ID   Mem VCPUs\tState\tTime(s)\n\
-            Domain-0                                     0  1024     2     r-----      33.5\n\
-            two words                                   12   512     1     -b----    1234.5\n\
-            (null)                                       3     0     1     --ps-d       0.0\n\
-            END\n";
-        std::fs::write(place.path().join("xl"), xl).unwrap();
-        let path = std::env::join_paths([place.path(), Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
-        let script = format!("chmod +x {}/xl\n{GUESTS}", place.path().display());
-        let list = command::run(Command::new("sh").args(["-c", &script]).env("PATH", path)).unwrap();
-        assert_eq!(String::from_utf8(list).unwrap(), "12 two words\n3 (null)\n");
+    fn guests_are_stopped_by_sino_and_not_by_debian() {
+        let files = all(&Config::default(), "");
+        let content = |path: &str| files.iter().find(|file| file.path == path).map(|file| file.content.clone());
+        assert_eq!(content("etc/systemd/system/xendomains.service"), Some(Content::Link("/dev/null")));
+        let Some(Content::File(_, unit)) = content("etc/systemd/system/sino-guests.service") else { panic!() };
+        assert!(
+            unit.contains("ExecStop=-/usr/sbin/sino guests stop\n") && unit.contains("After=sino.service xen.service")
+        );
     }
 
     #[test]
