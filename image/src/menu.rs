@@ -106,8 +106,6 @@ pub struct Submenu {
     pub title: &'static str,
     /// Short name for labels.
     pub label: &'static str,
-    /// Help text, line by line.
-    pub help: &'static [&'static str],
     /// The entries in order.
     pub entries: Vec<Entry>,
 }
@@ -191,7 +189,6 @@ pub fn menu(boot: &Boot, version: &str, build_id: &str, root_size: u64) -> Menu 
         more: Submenu {
             title: "More ...",
             label: "more",
-            help: &["Starts that are seldom needed: without guests.", "Esc comes back here."],
             entries: MORE.iter().map(|kind| entry(kind, boot, root_size)).collect(),
         },
     }

@@ -35,14 +35,12 @@ pub fn config(menu: &Menu) -> String {
         text.push_str(&one(entry, index == 0));
     }
     let more = &menu.more;
-    // Writing to a String cannot fail. Without a timeout of its own the submenu has that of the menu, and its first entry would start by itself.
+    // Writing to a String cannot fail. Without a timeout of its own the submenu has that of the menu, and its first entry would
+    // start by itself. GRUB says by itself how to come back.
     let _ = write!(
         text,
-        "\nMENU BEGIN {}\n  MENU LABEL {}\n  MENU TITLE {}\n  TIMEOUT 0\n{}",
-        more.label,
-        more.title,
-        menu.heading,
-        help(more.help)
+        "\nMENU BEGIN {}\n  MENU LABEL {}\n  MENU TITLE {}\n  MENU TABMSG Press [Tab] to edit options, [Esc] to go back\n  TIMEOUT 0\n",
+        more.label, more.title, menu.heading,
     );
     text.extend(more.entries.iter().map(|entry| one(entry, false)));
     text.push_str("MENU END\n");

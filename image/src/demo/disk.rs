@@ -3,7 +3,7 @@
 //! Making it needs root, using it does not: the machine only reads it ([`Drive::new`](crate::qemu::Drive::new)).
 
 use crate::cache::{Cache, Key, create_folder, remove};
-use crate::guests::show::{configuration, four};
+use crate::guests::show::{self, four};
 use crate::guests::{Content, prepare_disk};
 use crate::progress::Progress;
 use anyhow::{Context, Result, ensure};
@@ -23,6 +23,12 @@ const NETWORK: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 0);
 /// Size of the disk and of `/srv` on it, in MiB. The file is sparse.
 const DISK_MIB: u64 = 1024;
 const SRV_MIB: u64 = 256;
+
+/// What the host is told of the guests. One at a time: the machine has one CPU, which is mostly emulated, and Xen's tools end a
+/// script that attaches a disk after 40 s (`LIBXL_HOTPLUG_TIMEOUT` in `tools/libs/light/libxl_internal.h`).
+fn configuration() -> String {
+    format!("[guests]\nparallel = 1\n\n{}", show::configuration(NETWORK))
+}
 
 /// The names of the guests on it.
 #[must_use]
@@ -48,7 +54,7 @@ impl Source<'_> {
         }
         let guests: String = four(NETWORK).iter().map(crate::guests::Guest::config).collect();
         let sizes = format!("{DISK_MIB} {SRV_MIB}");
-        let key = Key::new(KIND, FORMAT).with("configuration", configuration(NETWORK)).with("guests", guests);
+        let key = Key::new(KIND, FORMAT).with("configuration", configuration()).with("guests", guests);
         key.with("sizes", sizes).with_file("iso", self.iso)?.with_file("payload", self.payload)
     }
 
@@ -78,7 +84,7 @@ impl Source<'_> {
             iso: self.iso,
             payload: self.payload,
             guests: &four(NETWORK),
-            configuration: &configuration(NETWORK),
+            configuration: &configuration(),
             files: &[],
             volumes: &[],
             srv_mib: SRV_MIB,
@@ -121,6 +127,13 @@ mod tests {
         assert!(source.made().unwrap_err().to_string().contains("make programs"));
         fs::write(&payload, "program").unwrap();
         assert_eq!(source.made().unwrap(), None);
+    }
+
+    #[test]
+    fn the_configuration_is_one_and_has_every_guest() {
+        let table: toml::Table = configuration().parse().unwrap();
+        assert_eq!(table["guests"]["parallel"].as_integer(), Some(1));
+        assert!(names().iter().all(|name| table["guest"].get(name).is_some()));
     }
 
     #[test]

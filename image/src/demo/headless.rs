@@ -19,7 +19,7 @@ const ANSWER: Duration = Duration::from_secs(120);
 const POWER_OFF: Duration = Duration::from_secs(300);
 /// Between two questions how the guests are, so that the questions take no time from their boot. What they say of
 /// themselves after the hand-over goes to the host's log, not to its console.
-const PAUSE: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// What the serial port says when a stage begins, and what that stage is.
 const STAGES: [(&str, &str); 4] = [
