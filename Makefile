@@ -18,8 +18,8 @@ QUIET    := $(if $(CI),--quiet)
 .PHONY: help demo test test-long check fuzz fuzz-short iso programs tools qemu clean
 
 help:
-	@echo "make demo     build the ISO and boot it in QEMU, with its console in this terminal"
-	@echo "              (DEMO=headless boots to the login prompt, prints the times and ends)"
+	@echo "make demo     build the ISO and boot it in QEMU with guests, its console in this terminal"
+	@echo "              (DEMO=headless waits until the guests are ready, prints the times and ends)"
 	@echo "make test     run every test (make check, then the QEMU scenarios)"
 	@echo "make check    format, lints, unit and namespace tests, documentation"
 	@echo "make iso      build target/sino/sino.iso"
@@ -45,6 +45,7 @@ iso: programs
 	$(SUDO) target/release/sino-image build $(QUIET) $(if $(CONFIG),--config $(CONFIG))
 
 demo: iso
+	$(SUDO) target/release/sino-image demo-disk
 	target/release/sino-image demo $(if $(filter headless,$(DEMO)),--headless)
 
 check: tools
@@ -52,14 +53,14 @@ check: tools
 	cargo fmt --manifest-path initramfs/fuzz/Cargo.toml --check
 	CARGO_TARGET_DIR=target/fuzz cargo clippy --locked --release --manifest-path initramfs/fuzz/Cargo.toml -- -D warnings
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo clippy --locked -p sino-init -p sino-initramfs -p sino-image $(ROOT_TESTS) --test namespace --test lvm_oracle --test built -- -D warnings
+	cargo clippy --locked -p sino-init -p sino-initramfs -p sino-image $(ROOT_TESTS) --test namespace --test lvm_oracle --test built --test guests_disk -- -D warnings
 	cargo test --locked --workspace
 	$(ROOT_CARGO) test --locked -p sino-initramfs --test namespace --test lvm_oracle
 	$(ROOT_CARGO) test --locked -p sino-init $(ROOT_TESTS)
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 
 qemu: iso
-	$(if $(SCENARIO),,$(ROOT_CARGO) test --locked -p sino-image --test built)
+	$(if $(SCENARIO),,$(ROOT_CARGO) test --locked -p sino-image --test built --test guests_disk)
 	$(ROOT_CARGO) test --locked -p sino-qemu-tests --test scenarios -- $(SCENARIO)
 
 test: check fuzz-short qemu

@@ -5,6 +5,7 @@ use clap::{Args, Parser, Subcommand};
 use sino_image::build::{self, BuildPlan, Built, Faults, Root};
 use sino_image::cache::Cache;
 use sino_image::config::{self, Config};
+use sino_image::demo::disk::Source;
 use sino_image::demo::{self, Demo};
 use sino_image::initramfs::Effort;
 use sino_image::progress::Progress;
@@ -24,9 +25,15 @@ struct Arguments {
 enum Action {
     /// Build the ISO.
     Build(BuildArguments),
-    /// Boot the finished ISO in QEMU.
+    /// Boot the finished ISO in QEMU, with a disk from which the host starts guests.
     #[command(visible_alias = "boot")]
     Demo(DemoArguments),
+    /// Make that disk, which needs root; it is kept in the cache.
+    DemoDisk {
+        /// The ISO; target/sino/sino.iso of the workspace by default.
+        #[arg(value_name = "ISO")]
+        iso: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -34,12 +41,15 @@ struct DemoArguments {
     /// The ISO; target/sino/sino.iso of the workspace by default.
     #[arg(value_name = "ISO")]
     iso: Option<PathBuf>,
-    /// To the login prompt and then off, without a terminal; prints the time of each stage.
+    /// Until the guests are ready and then off, without a terminal; prints the time of each stage.
     #[arg(long)]
     headless: bool,
     /// With UEFI firmware instead of a BIOS.
     #[arg(long)]
     uefi: bool,
+    /// Without that disk: an empty host.
+    #[arg(long)]
+    without_guests: bool,
 }
 
 #[derive(Debug, Args)]
@@ -68,6 +78,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Action::Build(arguments) => build_image(&arguments),
         Action::Demo(arguments) => boot_image(&arguments),
+        Action::DemoDisk { iso } => make_disk(iso.as_deref()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -108,11 +119,40 @@ fn build_image(arguments: &BuildArguments) -> Result<()> {
 }
 
 fn boot_image(arguments: &DemoArguments) -> Result<()> {
-    let workspace = Workspace::around(&std::env::current_dir().context("asking for the current folder")?);
-    let output = config::Output::default();
-    let iso = arguments.iso.clone().unwrap_or_else(|| workspace.resolve(&output.directory).join(&output.iso));
+    let workspace = workspace()?;
+    let iso = iso(&workspace, arguments.iso.as_deref());
     let demo = Demo { headless: arguments.headless, uefi: arguments.uefi };
-    demo::run(demo, &iso, &workspace.resolve(Path::new("target/qemu/demo")), &Progress::new(false))
+    let progress = Progress::new(false);
+    let disk = if arguments.without_guests { None } else { Some(disk(&workspace, &iso, false, &progress)?) };
+    demo::run(demo, &iso, disk.as_deref(), &workspace.resolve(Path::new("target/qemu/demo")), &progress)
+}
+
+fn make_disk(given: Option<&Path>) -> Result<()> {
+    let workspace = workspace()?;
+    disk(&workspace, &iso(&workspace, given), true, &Progress::new(false)).map(drop)
+}
+
+/// The demo's disk: made if it is asked for or the user is root, else it must be there.
+fn disk(workspace: &Workspace, iso: &Path, make: bool, progress: &Progress) -> Result<PathBuf> {
+    let (payload, cache) = (workspace.binaries().join("sino-guest"), Cache::new(workspace.cache()));
+    let source = Source { iso, payload: &payload, cache: &cache };
+    if make || rustix::process::geteuid().is_root() {
+        return source.get(progress);
+    }
+    source.made()?.with_context(|| {
+        let program = std::env::current_exe().unwrap_or_else(|_| "sino-image".into());
+        let (program, iso) = (program.display(), iso.display());
+        format!("there is no disk with guests for {iso} yet; make it: sudo {program} demo-disk {iso}; or use --without-guests")
+    })
+}
+
+fn workspace() -> Result<Workspace> {
+    Ok(Workspace::around(&std::env::current_dir().context("asking for the current folder")?))
+}
+
+fn iso(workspace: &Workspace, given: Option<&Path>) -> PathBuf {
+    let output = config::Output::default();
+    given.map_or_else(|| workspace.resolve(&output.directory).join(&output.iso), Path::to_owned)
 }
 
 fn summarise(built: &Built, progress: &Progress) {

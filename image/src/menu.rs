@@ -88,6 +88,26 @@ pub struct Menu {
     pub serial_speed: u32,
     /// The entries in order.
     pub entries: Vec<Entry>,
+    /// What stands behind them.
+    pub more: Submenu,
+}
+
+impl Menu {
+    /// The entries of the first screen, and those of the submenu.
+    pub fn all(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().chain(&self.more.entries)
+    }
+}
+
+/// A second screen, for what is seldom wanted. Nothing on it starts by itself, and Esc leaves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submenu {
+    /// What stands in the menu.
+    pub title: &'static str,
+    /// Short name for labels.
+    pub label: &'static str,
+    /// The entries in order.
+    pub entries: Vec<Entry>,
 }
 
 struct Kind {
@@ -96,6 +116,8 @@ struct Kind {
     help: &'static [&'static str],
     video: Video,
     ram: bool,
+    /// Further flags of the kernel.
+    flags: &'static [&'static str],
 }
 
 const KINDS: &[Kind] = &[
@@ -105,6 +127,7 @@ const KINDS: &[Kind] = &[
         help: &["Start the Xen host from this medium.", "The medium stays in use and must stay in place."],
         video: Video::Framebuffer,
         ram: false,
+        flags: &[],
     },
     Kind {
         title: "SINO on ram",
@@ -115,6 +138,7 @@ const KINDS: &[Kind] = &[
         ],
         video: Video::Framebuffer,
         ram: true,
+        flags: &[],
     },
     Kind {
         title: "SINO advanced",
@@ -125,6 +149,7 @@ const KINDS: &[Kind] = &[
         ],
         video: Video::Text,
         ram: false,
+        flags: &[],
     },
     Kind {
         title: "SINO advanced on ram",
@@ -132,8 +157,21 @@ const KINDS: &[Kind] = &[
         help: &["Text mode as in \"SINO advanced\", and the system copied to memory", "as in \"SINO on ram\"."],
         video: Video::Text,
         ram: true,
+        flags: &[],
     },
 ];
+
+const MORE: &[Kind] = &[Kind {
+    title: "SINO without guests",
+    label: "sino-without-guests",
+    help: &[
+        "As \"SINO\", but no guest is started in this boot.",
+        "For a host that a guest keeps from working. Later: sino guests start NAME",
+    ],
+    video: Video::Framebuffer,
+    ram: false,
+    flags: &["sino.autostart=off"],
+}];
 
 /// Builds the menu. `root_size` is the root image's length in bytes.
 #[must_use]
@@ -148,6 +186,11 @@ pub fn menu(boot: &Boot, version: &str, build_id: &str, root_size: u64) -> Menu 
         },
         serial_speed: boot.serial_speed,
         entries: KINDS.iter().map(|kind| entry(kind, boot, root_size)).collect(),
+        more: Submenu {
+            title: "More ...",
+            label: "more",
+            entries: MORE.iter().map(|kind| entry(kind, boot, root_size)).collect(),
+        },
     }
 }
 
@@ -188,6 +231,7 @@ fn entry(kind: &Kind, boot: &Boot, root_size: u64) -> Entry {
     if kind.ram {
         kernel.push("sino.ram".into());
     }
+    kernel.extend(kind.flags.iter().map(|&flag| flag.to_owned()));
     kernel.extend(boot.kernel_flags.split_whitespace().map(str::to_owned));
     Entry {
         title: kind.title,
@@ -223,6 +267,14 @@ pub(crate) mod tests {
             assert!(entry.xen.starts_with(memory), "{}", entry.xen);
             assert!(!entry.help.is_empty());
         }
+        let more: Vec<&str> = menu.more.entries.iter().map(|entry| entry.title).collect();
+        assert_eq!(more, ["SINO without guests"]);
+        let first = menu.entries.first().unwrap();
+        let without = menu.more.entries.first().unwrap();
+        assert_eq!(without.kernel, format!("{} sino.autostart=off", first.kernel));
+        assert_eq!((&without.xen, without.video), (&first.xen, first.video));
+        let options = sino_boot::options::parse(&without.kernel).0;
+        assert_eq!(options.autostart, sino_boot::options::Autostart::Off);
     }
 
     #[test]
@@ -238,8 +290,8 @@ pub(crate) mod tests {
     fn extra_flags_come_last_so_that_they_win() {
         let boot = Boot { kernel_flags: "sino.debug  quiet".into(), xen_flags: "smt=0".into(), ..Boot::default() };
         let menu = menu(&boot, "1", "b", 1);
-        assert!(menu.entries.iter().all(|entry| entry.kernel.ends_with("sino.debug quiet")));
-        assert!(menu.entries.iter().all(|entry| entry.xen_with("x").ends_with(" vga=x smt=0")));
+        assert!(menu.all().all(|entry| entry.kernel.ends_with("sino.debug quiet")));
+        assert!(menu.all().all(|entry| entry.xen_with("x").ends_with(" vga=x smt=0")));
     }
 
     /// What a menu's text starts: for each title, Xen's flags and the kernel's.
@@ -247,7 +299,7 @@ pub(crate) mod tests {
     fn the_three_menus_start_the_same() {
         let menu = sample();
         let started = |vga: &dyn Fn(&Entry) -> String| -> Vec<(String, String)> {
-            menu.entries.iter().map(|entry| (entry.xen_with(&vga(entry)), entry.kernel.clone())).collect()
+            menu.all().map(|entry| (entry.xen_with(&vga(entry)), entry.kernel.clone())).collect()
         };
         let isolinux = menu_isolinux::config(&menu);
         let from_isolinux: Vec<(String, String)> = isolinux
@@ -271,7 +323,7 @@ pub(crate) mod tests {
             let found: Vec<(String, String)> = values("multiboot2 ", XEN).into_iter().zip(kernels).collect();
             assert_eq!(found, expected, "{text}");
             assert_eq!(values("module2 --nounzip ", INITRAMFS).len(), expected.len());
-            for entry in &menu.entries {
+            for entry in menu.all() {
                 assert!(text.contains(&format!("menuentry \"{}\"", entry.title)));
                 assert!(isolinux.contains(&format!("MENU LABEL {}\n", entry.title)));
             }

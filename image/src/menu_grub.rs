@@ -2,7 +2,7 @@
 //! start the ISO as a file.
 //!
 //! The menu is on the screen and on the serial port, and both can choose. What Xen's flag `vga` must say depends on the
-//! firmware, and the GRUB of another stick may run on either: two variables hold it.
+//! firmware, and the GRUB of another stick may run on either: two variables hold it. A submenu sees exported variables only.
 
 use crate::menu::{Entry, INITRAMFS, KERNEL, Menu, Video, XEN};
 use std::fmt::Write as _;
@@ -29,7 +29,8 @@ fn variables() -> String {
         format!("  set sino_framebuffer={framebuffer}\n  set sino_text={text}\n  set sino_text_payload={payload}\n")
     };
     format!(
-        "if [ \"${{grub_platform}}\" = efi ]; then\n{}else\n{}fi\n",
+        "if [ \"${{grub_platform}}\" = efi ]; then\n{}else\n{}fi\n\
+         export sino_framebuffer sino_text sino_text_payload\n",
         set(Video::Framebuffer.on_uefi(), Video::Text.on_uefi(), "keep"),
         set(Video::Framebuffer.on_bios(), Video::Text.on_bios(), "text")
     )
@@ -72,11 +73,19 @@ pub fn config(menu: &Menu) -> String {
 #[must_use]
 pub fn loopback(menu: &Menu) -> String {
     let text = "# Made by SINO's image builder. For GRUB menus that start this ISO as a file.\n";
-    format!("{text}{}{}", variables(), entries(menu, " findiso=\"${iso_path}\""))
+    format!("{text}{}export iso_path\n{}", variables(), entries(menu, " findiso=\"${iso_path}\""))
 }
 
 fn entries(menu: &Menu, last: &str) -> String {
-    menu.entries.iter().map(|entry| one(entry, last)).collect()
+    let write = |entries: &[Entry]| -> String { entries.iter().map(|entry| one(entry, last)).collect() };
+    let more = &menu.more;
+    format!(
+        "{}\nsubmenu \"{}\" --id={} {{\n{}}}\n",
+        write(&menu.entries),
+        more.title,
+        more.label,
+        write(&more.entries).trim_start_matches('\n')
+    )
 }
 
 fn one(entry: &Entry, last: &str) -> String {
@@ -116,6 +125,6 @@ mod tests {
 
     #[test]
     fn help_has_no_quote_that_would_end_its_own() {
-        assert!(menu::tests::sample().entries.iter().all(|entry| entry.help.iter().all(|line| !line.contains('\''))));
+        assert!(menu::tests::sample().all().all(|entry| entry.help.iter().all(|line| !line.contains('\''))));
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! A text menu, so that it is the same on the screen and on a serial terminal.
 
-use crate::menu::{INITRAMFS, KERNEL, Menu, XEN};
+use crate::menu::{Entry, INITRAMFS, KERNEL, Menu, XEN};
 use std::fmt::Write as _;
 
 /// The content of `isolinux/isolinux.cfg`.
 #[must_use]
 pub fn config(menu: &Menu) -> String {
+    // The entries, and the submenu.
+    let rows = menu.entries.len() + 1;
     let mut text = format!(
         "# Made by SINO's image builder.\n\
          SERIAL {unit} {speed}\n\
@@ -24,26 +26,41 @@ pub fn config(menu: &Menu) -> String {
         speed = menu.serial_speed,
         tenths = menu.timeout * 10,
         heading = menu.heading,
-        rows = menu.entries.len(),
-        tab = menu.entries.len() + 6,
-        help = menu.entries.len() + 10,
-        timeout = menu.entries.len() + 8,
+        rows = rows,
+        tab = rows + 6,
+        help = rows + 10,
+        timeout = rows + 8,
     );
     for (index, entry) in menu.entries.iter().enumerate() {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "\nLABEL {}\n  MENU LABEL {}\n", entry.label, entry.title);
-        if index == 0 {
-            text.push_str("  MENU DEFAULT\n");
-        }
-        let _ = write!(text, "  TEXT HELP\n{}\n  ENDTEXT\n", entry.help.join("\n"));
-        let _ = writeln!(
-            text,
-            "  KERNEL mboot.c32\n  APPEND {XEN} {} --- {KERNEL} {} --- {INITRAMFS}",
-            entry.xen_with(entry.video.on_bios()),
-            entry.kernel
-        );
+        text.push_str(&one(entry, index == 0));
     }
+    let more = &menu.more;
+    // Writing to a String cannot fail. Without a timeout of its own the submenu has that of the menu, and its first entry would
+    // start by itself. GRUB says by itself how to come back.
+    let _ = write!(
+        text,
+        "\nMENU BEGIN {}\n  MENU LABEL {}\n  MENU TITLE {}\n  MENU TABMSG Press [Tab] to edit options, [Esc] to go back\n  TIMEOUT 0\n",
+        more.label, more.title, menu.heading,
+    );
+    text.extend(more.entries.iter().map(|entry| one(entry, false)));
+    text.push_str("MENU END\n");
     text
+}
+
+fn one(entry: &Entry, default: bool) -> String {
+    format!(
+        "\nLABEL {}\n  MENU LABEL {}\n{}{}  KERNEL mboot.c32\n  APPEND {XEN} {} --- {KERNEL} {} --- {INITRAMFS}\n",
+        entry.label,
+        entry.title,
+        if default { "  MENU DEFAULT\n" } else { "" },
+        help(entry.help),
+        entry.xen_with(entry.video.on_bios()),
+        entry.kernel
+    )
+}
+
+fn help(lines: &[&str]) -> String {
+    format!("  TEXT HELP\n{}\n  ENDTEXT\n", lines.join("\n"))
 }
 
 #[cfg(test)]

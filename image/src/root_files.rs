@@ -36,6 +36,8 @@ const MASKED: &[&str] = &[
     "xfs_scrub_all.timer",
     // SINO's own waits for the address instead.
     "systemd-networkd-wait-online.service",
+    // SINO starts and stops the guests, those of /etc/xen/auto too.
+    "xendomains.service",
     // sino-ssh-keys.service makes the keys.
     "sshd-keygen.service",
     // The medium is never written, so there is nothing to take over from it.
@@ -179,9 +181,6 @@ const MANAGER: &str = "\
 DefaultDeviceTimeoutSec=300s
 ";
 
-/// Debian's needs Python, whose imports read folders that are gone with the medium; then no guest would be stopped.
-const GUESTS: &str = include_str!("../files/usr/lib/xen-common/bin/xen-init-list");
-
 /// The supervisor has started the daemons. Debian's script finds them running, unless it looks while they start.
 const XEN: &str = "\
 # The Xen daemons run since before systemd: this service waits until they do, finds them, and takes them into its group.
@@ -235,7 +234,6 @@ pub fn all(config: &Config, facts: &str) -> Vec<RootFile> {
         file("etc/systemd/system/sino-ssh-keys.service", SSH_KEYS),
         file("etc/systemd/system/sino-guests.service", GUESTS_DOWN),
         file("etc/systemd/system/ssh.service.d/sino.conf", SSH_NEEDS_KEYS),
-        RootFile { path: "usr/lib/xen-common/bin/xen-init-list".into(), content: Content::File(0o755, GUESTS.into()) },
         file("root/linuxexample.cfg", include_str!("../files/root/linuxexample.cfg")),
         file("root/windowsexample.cfg", include_str!("../files/root/windowsexample.cfg")),
         link("usr/sbin/sino-init".into(), "sino"),
@@ -268,10 +266,7 @@ fn keyboard(system: &System) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command;
     use std::collections::BTreeSet;
-    use std::path::Path;
-    use std::process::Command;
 
     #[test]
     fn each_path_comes_once_and_is_relative() {
@@ -292,19 +287,14 @@ mod tests {
     }
 
     #[test]
-    fn guests_are_listed_from_what_xl_prints() {
-        let place = tempfile::tempdir().unwrap();
-        let xl = "#!/bin/sh\ncat <<END\n\
-            Name                                        ID   Mem VCPUs\tState\tTime(s)\n\
-            Domain-0                                     0  1024     2     r-----      33.5\n\
-            two words                                   12   512     1     -b----    1234.5\n\
-            (null)                                       3     0     1     --ps-d       0.0\n\
-            END\n";
-        std::fs::write(place.path().join("xl"), xl).unwrap();
-        let path = std::env::join_paths([place.path(), Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
-        let script = format!("chmod +x {}/xl\n{GUESTS}", place.path().display());
-        let list = command::run(Command::new("sh").args(["-c", &script]).env("PATH", path)).unwrap();
-        assert_eq!(String::from_utf8(list).unwrap(), "12 two words\n3 (null)\n");
+    fn guests_are_stopped_by_sino_and_not_by_debian() {
+        let files = all(&Config::default(), "");
+        let content = |path: &str| files.iter().find(|file| file.path == path).map(|file| file.content.clone());
+        assert_eq!(content("etc/systemd/system/xendomains.service"), Some(Content::Link("/dev/null")));
+        let Some(Content::File(_, unit)) = content("etc/systemd/system/sino-guests.service") else { panic!() };
+        assert!(
+            unit.contains("ExecStop=/usr/sbin/sino guests stop\n") && unit.contains("After=sino.service xen.service")
+        );
     }
 
     #[test]

@@ -178,7 +178,7 @@ const WITHOUT_MEDIUM: &[&str] = &[
     // Stopping guests.
     "/usr/lib/xen-*/bin/xl help 2>&1 | grep 'cannot init xl context'",
     ". /lib/init/vars.sh; . /lib/lsb/init-functions; log_action_begin_msg x; log_action_end_msg 0",
-    "/etc/init.d/xendomains stop; /etc/init.d/xen stop",
+    "sino guests --help; /etc/init.d/xen stop",
     "test \"$(printf 'a 1\\nb 2\\n' | sed s/a/c/ | awk '{ print $1 }' | sort | head -1 | tr a-z A-Z)\" = B",
     "seq 0 2; basename /a/b; readlink -f /bin/sh; brctl --version; flock --version; sleep 0",
     "xenstore-ls -h || test $? = 1",
@@ -218,6 +218,27 @@ fn what_is_held_in_ram_is_enough_to_end_a_host() {
         shell.arg(&left).args(["/bin/sh", "-c", &script]).env("LANG", "en_US.UTF-8");
         command::run(&mut shell).unwrap();
     }
+}
+
+#[test]
+fn debians_way_to_start_and_stop_guests_is_off() {
+    let workspace = Workspace::around(&std::env::current_dir().unwrap());
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("root");
+    let sino = Program { source: workspace.binaries().join("sino"), target: layout::COMMAND };
+    let tree = debian();
+    assert!(tree.root.join("etc/init.d/xendomains").is_file(), "Debian starts guests in another way now");
+    root_tree::make(&tree.root, &root, &Config::default(), &[sino], "", tree.made).unwrap();
+    let state = |unit: &str| {
+        let mut systemctl = Command::new("chroot");
+        systemctl.arg(&root).args(["systemctl", "is-enabled", unit]);
+        String::from_utf8(systemctl.output().unwrap().stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(state("xendomains.service"), "masked");
+    assert_eq!(state("sino-guests.service"), "enabled");
+    assert_eq!(state("sino.service"), "enabled");
+    // The supervisor reads its folder.
+    assert!(root.join("etc/xen").is_dir());
 }
 
 #[test]

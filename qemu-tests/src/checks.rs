@@ -129,6 +129,10 @@ fn platform(scenario: &Scenario, image: &ImageFacts, report: &Report) -> Vec<Str
             check(report.hypervisor.as_deref() == Some("xen"), format!("hypervisor {:?}, not Xen", report.hypervisor));
             check(has("sino.ram") == entry.on_ram(), format!("flags of another entry: {}", report.command_line));
             check(has("nomodeset") == entry.advanced(), format!("flags of another entry: {}", report.command_line));
+            check(
+                has("sino.autostart=off") == entry.without_guests(),
+                format!("flags of another entry: {}", report.command_line),
+            );
             check(report.consoles.contains("hvc0"), format!("consoles {:?} without hvc0", report.consoles));
             let (screen, framebuffers) = (&report.screen_consoles, &report.framebuffers);
             let text = framebuffers.is_empty() && screen.iter().any(|name| name.contains("VGA"));

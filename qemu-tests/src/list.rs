@@ -47,14 +47,15 @@ fn booted(warnings: &'static [&'static str]) -> Expect {
     Expect::Booted(Booted { medium: "medium", warnings, in_ram: None })
 }
 
-/// Every firmware x medium x menu entry, under Xen.
+/// Every firmware x medium x menu entry, under Xen; the submenu's entries from the stick alone.
 fn menu() -> Vec<Scenario> {
     let mut scenarios = Vec::new();
     for (firmware, firmware_name, budget) in
         [(FirmwareKind::Bios, "bios", BIOS_BUDGET), (FirmwareKind::Uefi, "uefi", UEFI_BUDGET)]
     {
         for (bus, bus_name) in [(Bus::UsbStick, "stick"), (Bus::Cdrom, "cd")] {
-            for entry in Entry::ALL {
+            let more = if bus == Bus::UsbStick { &Entry::MORE[..] } else { &[] };
+            for &entry in Entry::FIRST.iter().chain(more) {
                 let entry_name = entry.title().to_lowercase().replace(' ', "-");
                 scenarios.push(Scenario {
                     name: format!("menu-{firmware_name}-{bus_name}-{entry_name}"),
@@ -164,7 +165,7 @@ mod tests {
 
     #[test]
     fn every_firmware_medium_and_entry_is_booted() {
-        assert_eq!(menu().len(), 2 * 2 * 4);
+        assert_eq!(menu().len(), 2 * 2 * 4 + 2);
     }
 
     #[test]

@@ -43,11 +43,15 @@ pub enum Entry {
     Advanced,
     /// "SINO advanced on ram"
     AdvancedRam,
+    /// "SINO without guests", in the submenu
+    WithoutGuests,
 }
 
 impl Entry {
-    /// All of them, in the menu's order.
-    pub const ALL: [Self; 4] = [Self::Normal, Self::Ram, Self::Advanced, Self::AdvancedRam];
+    /// Those of the menu's first screen, in its order.
+    pub const FIRST: [Self; 4] = [Self::Normal, Self::Ram, Self::Advanced, Self::AdvancedRam];
+    /// Those of the submenu that is the last line of the first screen.
+    pub const MORE: [Self; 1] = [Self::WithoutGuests];
 
     /// The entry's title in the menu.
     #[must_use]
@@ -57,6 +61,7 @@ impl Entry {
             Self::Ram => "SINO on ram",
             Self::Advanced => "SINO advanced",
             Self::AdvancedRam => "SINO advanced on ram",
+            Self::WithoutGuests => "SINO without guests",
         }
     }
 
@@ -70,6 +75,12 @@ impl Entry {
     #[must_use]
     pub fn advanced(self) -> bool {
         matches!(self, Self::Advanced | Self::AdvancedRam)
+    }
+
+    /// Whether no guest starts by itself.
+    #[must_use]
+    pub fn without_guests(self) -> bool {
+        self == Self::WithoutGuests
     }
 }
 

@@ -93,15 +93,15 @@ pub const ROOTS: &[Root] = &[
     useful(
         "what stops guests, and what keeps them in order while they stop",
         "xen xenstore*",
-        "etc/default/xen etc/default/xendomains etc/xen/** usr/lib/xen-*/bin/libxl-save-helper \
+        "etc/default/xen etc/xen/** usr/lib/xen-*/bin/libxl-save-helper \
          usr/lib/xen-*/bin/oxenstored usr/lib/xen-*/bin/xen-init-dom0 usr/lib/xen-*/bin/xenconsole \
          usr/lib/xen-*/bin/xenconsoled usr/lib/xen-*/bin/xenstored usr/lib/xen-common/bin/xen-dir \
-         usr/lib/xen-common/bin/xen-init-list usr/lib/xen-common/bin/xen-toolstack* \
+         usr/lib/xen-common/bin/xen-toolstack* \
          usr/lib/xen-common/bin/xen-utils-wrapper usr/lib/xen-common/bin/xen-version",
     ),
     useful(
-        "Debian's scripts that stop guests and Xen's daemons, and what those call",
+        "Debian's script that stops Xen's daemons, and what it calls",
         "invoke-rc.d service start-stop-daemon",
-        "etc/default/rcS etc/init.d/xen etc/init.d/xendomains etc/lsb-base-logging.sh usr/lib/init/** usr/lib/lsb/**",
+        "etc/default/rcS etc/init.d/xen etc/lsb-base-logging.sh usr/lib/init/** usr/lib/lsb/**",
     ),
 ];
