@@ -27,6 +27,8 @@ pub const SRV: &str = "/srv";
 pub const SRV_STATE: &str = "/srv/sino";
 /// The configuration on that volume.
 pub const SRV_CONFIG: &str = "/srv/sino/sino.toml";
+/// The folder of the boots that are kept, a JSON file each; written by the supervisor.
+pub const BOOTS: &str = "/srv/sino/boots";
 /// What is known of the network, as JSON; written by the supervisor.
 pub const NETWORK_STATE: &str = "/run/sino/network.json";
 /// What is known of the volume group, `/srv` and swap, as JSON; written by the supervisor and by `sino srv`.
@@ -43,6 +45,8 @@ pub const UDEV_LOCK: &str = "/run/sino/udev.lock";
 pub const RUNNING_GUESTS: &str = "/run/sino/running-guests.json";
 /// How the guests are, for people and programs.
 pub const GUESTS_STATE: &str = "/run/sino/guests.json";
+/// How the guests were after the last stop of all, as at a shutdown.
+pub const GUESTS_LAST_STOP: &str = "/srv/sino/guests-last-stop.json";
 /// What the guests' engine knows, for a supervisor that is started again.
 pub const GUESTS_ENGINE: &str = "/run/sino/guests-engine.json";
 /// There once Debian's init has been executed.

@@ -172,6 +172,8 @@ fn entry(kind: &Kind, boot: &Boot, root_size: u64) -> Entry {
         format!("{port}={},8n1", boot.serial_speed),
         format!("console={port},vga"),
         "loglvl=warning".into(),
+        // `sino timeline` knows Xen's own time by them.
+        "console_timestamps=boot".into(),
         "guest_loglvl=warning".into(),
         "ucode=scan".into(),
     ];

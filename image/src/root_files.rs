@@ -54,6 +54,7 @@ const ENABLED: &[(&str, &str)] = &[
     ("sysinit.target.wants/sino-keeper.service", "../sino-keeper.service"),
     ("network-online.target.wants/sino-network-online.service", "../sino-network-online.service"),
     ("multi-user.target.wants/sino-ssh-keys.service", "../sino-ssh-keys.service"),
+    ("multi-user.target.wants/sino-guests.service", "../sino-guests.service"),
 ];
 
 const SUPERVISOR: &str = "\
@@ -74,10 +75,30 @@ ExecStart=/usr/sbin/sino-init adopt
 Restart=always
 RestartSec=200ms
 KillMode=process
-TimeoutStopSec=30
+# Stops the guests if the service is stopped, but not at a restart.
+ExecStop=-/usr/sbin/sino-init stopping
+TimeoutStopSec=3700
 
 [Install]
 WantedBy=sysinit.target
+";
+
+/// At a shutdown the guests go first: before Debian's script ends the Xen daemons, which come up after sino.service and so go
+/// down before it, and before /srv is unmounted, where memory of guests may be saved. Up to an hour can be configured.
+const GUESTS_DOWN: &str = "\
+[Unit]
+Description=SINO: the guests go down before the host
+Documentation=man:sino(8)
+After=sino.service xen.service srv.mount network.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStop=/usr/sbin/sino guests stop
+TimeoutStopSec=3700
+
+[Install]
+WantedBy=multi-user.target
 ";
 
 const KEEPER: &str = "\
@@ -212,6 +233,7 @@ pub fn all(config: &Config, facts: &str) -> Vec<RootFile> {
         file("etc/systemd/system/sino-keeper.service", KEEPER),
         file("etc/systemd/system/sino-network-online.service", ONLINE),
         file("etc/systemd/system/sino-ssh-keys.service", SSH_KEYS),
+        file("etc/systemd/system/sino-guests.service", GUESTS_DOWN),
         file("etc/systemd/system/ssh.service.d/sino.conf", SSH_NEEDS_KEYS),
         RootFile { path: "usr/lib/xen-common/bin/xen-init-list".into(), content: Content::File(0o755, GUESTS.into()) },
         file("root/linuxexample.cfg", include_str!("../files/root/linuxexample.cfg")),

@@ -79,7 +79,7 @@ enum Action {
         #[command(subcommand)]
         action: StateCommand,
     },
-    /// Shows where the time of this boot went.
+    /// Shows where the time of this boot or an earlier one went, and what got slower.
     Timeline(TimelineArguments),
     /// Writes manual pages, shell completions and the example configuration; the image's builder calls it.
     #[command(hide = true)]
@@ -136,7 +136,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
         Action::Disk { action } => return storage::command::disk(Host::this(), &settings(), action, &started),
         Action::State { action } => identity::command::run(action, Path::new("/"), &Store::on_host())?,
-        Action::Timeline(arguments) => timeline::run(*arguments)?,
+        Action::Timeline(arguments) => timeline::run(arguments)?,
         Action::Manual { folder } => manual::write(folder)?,
     }
     Ok(ExitCode::SUCCESS)

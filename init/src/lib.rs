@@ -5,6 +5,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod adopt;
+pub mod boots;
 pub mod bring_up;
 pub mod child;
 pub mod command;

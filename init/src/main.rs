@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         }
         ("sino-init", "adopt") => result(adopt::supervisor()),
         ("sino-init", "adopt-keeper") => result(adopt::keeper()),
+        ("sino-init", "stopping") => result(adopt::stopping()),
         ("sino-init", _) => {
             eprintln!("sino-init is started by SINO's initramfs as process 1; to see how this boot went: sino status");
             ExitCode::from(2)

@@ -16,7 +16,7 @@ pub mod readiness;
 pub mod running_guests;
 pub mod storage_lane;
 
-use crate::config::Severity;
+use crate::config::{Severity, schema::Config};
 use crate::guests::{daemons::Daemons, driver::Told, engine};
 use crate::{adopt, child, identity};
 use anyhow::{Context, Result, bail};
@@ -70,8 +70,8 @@ pub enum News {
     Running(Option<Vec<String>>),
     /// The Xen daemons run, or there is no Xen.
     Xen(Box<Daemons>),
-    /// What there is of guests.
-    Surveyed(Box<guests_lane::Seen>),
+    /// What there is of guests, with the configuration that it was looked at with.
+    Surveyed(Box<Config>, Box<guests_lane::Seen>),
     /// An xl or a probe of a guest has ended.
     Guest(Told),
     /// Something became of domains.
@@ -198,7 +198,7 @@ fn listen(sender: &Sender) -> Result<()> {
         let (answer, answered) = mpsc::channel();
         sender.send(News::Asked(request, answer));
         answered
-            .recv_timeout(SERVICE_WITHIN)
+            .recv_timeout(control::ANSWERS_WITHIN)
             .unwrap_or_else(|_| Answer { ok: false, text: "the supervisor is busy; try again".to_owned() })
     })
 }
@@ -261,6 +261,7 @@ impl Supervisor {
     fn take(&mut self, news: News) {
         match news {
             News::Storage(found) => self.storage_is_up(*found),
+            News::Asked(Request::Guests(wish), answer) => self.guests.ask(wish, answer),
             News::Asked(request, answer) => {
                 let result = self.answer(&request);
                 let (ok, text) = match result {
@@ -273,7 +274,7 @@ impl Supervisor {
             News::Identity(notice) => self.keeping.notice(notice),
             News::Running(names) => self.keeping.guests(names),
             News::Xen(daemons) => self.guests.daemons(*daemons),
-            News::Surveyed(seen) => self.guests.surveyed(*seen),
+            News::Surveyed(config, seen) => self.guests.surveyed(*config, *seen),
             News::Guest(told) => self.guests.told(told),
             News::Domains(events) => self.guests.domains(events),
         }
@@ -344,7 +345,8 @@ impl Supervisor {
                 }
                 Ok(text)
             }
-            Request::Guests(wish) => self.guests.ask(wish),
+            // It has answered already.
+            Request::Guests(_) => Ok(String::new()),
             Request::SrvStopping => {
                 self.keeping.let_go();
                 Ok(format!("{} is let go of", layout::SRV))

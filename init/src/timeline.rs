@@ -3,37 +3,24 @@
 //! The steps come from the boot record, the rest from systemd's own times if it runs. A [`Timeline`] is made from values
 //! alone; [`text`] and [`svg`] draw it.
 
+pub mod guests;
+pub mod show;
 pub mod svg;
 pub mod text;
 pub mod userland;
 
-use anyhow::{Context, Result};
-use clap::Args;
 use serde::Serialize;
-use sino_boot::layout;
+pub use show::{TimelineArguments, run};
 use sino_boot::record::{BootRecord, Outcome};
-use std::io::Write as _;
-use std::path::Path;
 pub use userland::{Times, Userland};
 
 /// What begins later than this, in microseconds since the kernel started, is no longer part of a boot: a supervisor that
 /// was started again after weeks would otherwise press all of it into one point.
-const BOOT_ENDS: u64 = 3_600_000_000;
+pub(crate) const BOOT_ENDS: u64 = 3_600_000_000;
 /// Most units of systemd that are drawn: the slowest.
 const UNITS: usize = 40;
 /// Units that took less, in microseconds, are not drawn; there are a hundred of them on any host.
 const UNIT_LEAST: u64 = 10_000;
-
-/// How to show the timeline.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Args)]
-pub struct TimelineArguments {
-    /// Print JSON; times are microseconds since the kernel started.
-    #[arg(long, conflicts_with = "svg")]
-    pub json: bool,
-    /// Print a picture as SVG, for a browser: sino timeline --svg > boot.svg.
-    #[arg(long)]
-    pub svg: bool,
-}
 
 /// How a bar ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -75,7 +62,7 @@ impl Bar {
 /// Bars that belong together. Lanes run beside each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Lane {
-    /// `kernel`, a stage as the record names it, or `systemd`.
+    /// `kernel`, a stage as the record names it, `systemd`, or [`guests::LANE`].
     pub name: String,
     /// Its bars by their start.
     pub bars: Vec<Bar>,
@@ -112,7 +99,15 @@ pub struct Timeline {
     pub end_us: u64,
     /// Steps that are left out because they began more than an hour after the kernel.
     pub left_out: usize,
+    /// How long Xen ran before dom0's kernel, in microseconds; it is before the timeline's beginning. `None`: not known, or
+    /// there is no Xen.
+    pub xen_us: Option<u64>,
+    /// How the guests came up; `None`: there are none.
+    pub guests: Option<guests::Came>,
 }
+
+/// The moment when everything that systemd's default target wants was started.
+const FINISHED: &str = "boot finished";
 
 impl Timeline {
     /// Makes a timeline of what is recorded; without `userland` it ends with stage two.
@@ -144,7 +139,7 @@ impl Timeline {
         let mut marks = Vec::new();
         if let Some(userland) = userland {
             let times = userland.times;
-            let moments = [("systemd started", times.userspace_us), ("boot finished", times.finish_us)];
+            let moments = [("systemd started", times.userspace_us), (FINISHED, times.finish_us)];
             marks.extend(
                 moments
                     .iter()
@@ -174,7 +169,17 @@ impl Timeline {
             lanes,
             marks,
             left_out,
+            xen_us: None,
+            guests: None,
         }
+    }
+
+    /// How long the boot took, in microseconds since the kernel started: until systemd had finished, and every guest that was
+    /// to come was ready. `None`: systemd has not finished, or that is not known.
+    #[must_use]
+    pub fn total_us(&self) -> Option<u64> {
+        let finished = self.marks.iter().find(|mark| mark.label == FINISHED)?.at_us;
+        Some(finished.max(self.guests.and_then(|guests| guests.last_ready_us).unwrap_or_default()))
     }
 
     /// The distance between two marks of an axis in seconds, so that there are at most `most` of them.
@@ -211,32 +216,8 @@ fn units(userland: Userland) -> Vec<Bar> {
 }
 
 /// A duration for people: `12.34 s`, or `4 ms` below a tenth of a second.
-fn seconds(us: u64) -> String {
+pub(crate) fn seconds(us: u64) -> String {
     if us < 100_000 { format!("{} ms", us.div_ceil(1000)) } else { format!("{:.2} s", us as f64 / 1e6) }
-}
-
-/// Prints the timeline of this host's boot.
-///
-/// # Errors
-/// There is no boot record, or the answer cannot be printed.
-pub fn run(arguments: TimelineArguments) -> Result<()> {
-    let record = BootRecord::load(Path::new(layout::BOOT_RECORD))?;
-    let userland = match Userland::of_this_host() {
-        Ok(userland) => Some(userland),
-        Err(error) => {
-            eprintln!("sino: without systemd's part: {error:#}");
-            None
-        }
-    };
-    let timeline = Timeline::from_record(&record, userland);
-    let answer = if arguments.json {
-        serde_json::to_string_pretty(&timeline).context("writing the timeline as JSON")? + "\n"
-    } else if arguments.svg {
-        svg::draw(&timeline)
-    } else {
-        text::draw(&timeline)
-    };
-    std::io::stdout().write_all(answer.as_bytes()).context("printing the timeline")
 }
 
 #[cfg(test)]

@@ -3,9 +3,11 @@
 //! Run alone, it needs the fake built: `cargo build -p sino-init --example fake-xl`.
 
 use rustix::process::{Pid, getsid, test_kill_process};
+use sino_init::command::guests::check;
 use sino_init::guests::probe::{self, Cancel, Outcome, Sources};
 use sino_init::guests::ready::Ready;
 use sino_init::guests::xl::{Call, Domain, Failure, Kind, Shutdown, Target};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -248,4 +250,61 @@ fn many_calls_at_once_each_tell_their_end_once() {
     let (sender, receiver) = channel();
     lab.xl.start_list(soon(LONG), move |list| sender.send(list).unwrap()).unwrap();
     assert_eq!(receiver.recv_timeout(Duration::from_secs(20)).unwrap().unwrap().len(), FIT + 1);
+}
+
+#[test]
+fn all_files_are_tried_two_at_a_time_each_with_its_deadline() {
+    let lab = Lab::new(
+        "[guest.slow.dry_run]\nms = 300\n[guest.slow2.dry_run]\nms = 300\n[guest.stuck.dry_run]\nhang = true\nchildren = 1\n\
+         [guest.odd.dry_run]\ngarbage = true\n[guest.no.dry_run]\nfail_first = 1\ncode = 1\ntext = \"\\u001b[31mno such key\\n\"",
+    );
+    let mut files: Vec<_> = ["slow", "slow2", "stuck", "good", "odd", "no"].map(|name| lab.guest(name, "")).into();
+    files.push(lab.guest("bad", "this is no line of xl's"));
+    let began = Instant::now();
+    let results = lab.xl.dry_runs(&files, Duration::from_secs(5));
+    assert!(began.elapsed() < Duration::from_secs(60));
+    let good: Vec<bool> = results.iter().map(Result::is_ok).collect();
+    // Garbage is still an answer: only what xl says of the file counts.
+    assert_eq!(good, [true, true, false, true, true, false, false], "{results:?}");
+    assert_eq!(results[2].as_ref().unwrap_err().kind, Kind::Deadline);
+    assert_eq!(results[5].as_ref().unwrap_err().said, ["no such key"]);
+    assert!(results[6].as_ref().unwrap_err().to_string().contains("bad.cfg:2"), "{results:?}");
+    assert!(lab.names().is_empty(), "nothing is made");
+    let calls = lab.calls();
+    let mut spans: Vec<_> = calls.iter().filter_map(|call| Some((call.began, call.ended?))).collect();
+    spans.sort_unstable();
+    let most = spans.iter().map(|(at, _)| spans.iter().filter(|(from, to)| from <= at && at < to).count()).max();
+    assert!(most <= Some(2), "{spans:?}");
+    assert!(lab.xl.dry_runs(&[], Duration::from_secs(5)).is_empty());
+}
+
+#[test]
+fn a_check_tells_what_xl_says_of_each_file_or_why_it_was_not_asked() {
+    let lab = Lab::new(
+        "[guest.no.dry_run]\nfail_first = 9\ncode = 1\ntext = 'no such key'\n[guest.stuck.dry_run]\nhang = true",
+    );
+    // Kernels are looked for below a root that has none of them.
+    let files = ["good", "no", "stuck"].map(|name| lab.guest(name, "kernel = '/vmlinuz'\nmemory = 64"));
+    fs::write(lab.path("vmlinuz"), "").unwrap();
+    let given = || check::given(lab.place.path(), &files, &[], &BTreeSet::new(), &BTreeMap::new());
+    let mut checked = given();
+    assert!(!checked.wrong(), "{checked:?}");
+    checked.ask(Ok(lab.xl.clone()), Duration::from_secs(2));
+    let text = check::text(&checked);
+    assert!(
+        checked.wrong() && text.contains("(good): ok\n") && text.contains("(no): wrong\n  xl: no such key\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("(stuck): wrong\n  xl: no answer after 2 s") && text.ends_with("3 files, 2 wrong\n"),
+        "{text}"
+    );
+    let hangs = Lab::new("[command.list]\nhang = true");
+    let mut checked = given();
+    checked.ask(Ok(hangs.xl.clone()), Duration::from_millis(300));
+    assert!(!checked.wrong() && check::text(&checked).contains("xl was not asked: "), "{checked:?}");
+    let plain = Lab::new("[command.list]\nfail_first = 1\ncode = 1\ntext = 'libxl_list_domain failed.'");
+    let mut checked = given();
+    checked.ask(Ok(plain.xl.clone()), Duration::from_secs(20));
+    assert!(!checked.wrong() && check::text(&checked).contains("under Xen"), "{checked:?}");
 }

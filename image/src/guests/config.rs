@@ -5,6 +5,10 @@
 use super::orders::Orders;
 use std::fmt::Write as _;
 
+/// Where xenconsoled logs the consoles of PV and PVH guests, and where an HVM guest's serial port goes: `sino guests log` and
+/// `ready = console` look there.
+const CONSOLE_LOGS: &str = "/var/log/xen/console";
+
 /// Where the guests' kernel lies on the host.
 pub const KERNEL: &str = "/srv/guests/vmlinuz";
 /// Where their initramfs lies.
@@ -71,7 +75,9 @@ impl Guest {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "type = \"{kind}\"");
         if self.kind == Kind::Hvm {
-            text.push_str("boot = \"c\"\nserial = \"pty\"\nacpi = 1\nvnc = 0\nvga = \"none\"\n");
+            let serial = format!("serial = \"file:{CONSOLE_LOGS}/guest-{}.log\"\n", self.orders.name);
+            text.push_str("boot = \"c\"\nacpi = 1\nvnc = 0\nvga = \"none\"\n");
+            text.push_str(&serial);
         } else {
             let _ = writeln!(text, "kernel = \"{KERNEL}\"\nramdisk = \"{INITRAMFS}\"");
             let _ = writeln!(text, "extra = \"console=hvc0 quiet {}\"", self.orders);
@@ -113,6 +119,11 @@ mod tests {
     #[test]
     fn an_hvm_guest_boots_its_disk_and_speaks_on_its_serial_port() {
         let text = Guest::new(Kind::Hvm, "delta", 32).with_disk("/dev/xvg/delta").config();
-        assert!(text.contains("serial = \"pty\"") && text.contains("hda") && !text.contains("kernel"), "{text}");
+        assert!(
+            text.contains("serial = \"file:/var/log/xen/console/guest-")
+                && text.contains("hda")
+                && !text.contains("kernel"),
+            "{text}"
+        );
     }
 }

@@ -13,7 +13,7 @@ const MAGIC: &[u8; 32] = b"Xen saved domain, xl format\n \0 \r";
 pub(crate) fn run(script: &Script, arguments: &[String]) -> End {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["-N", "create", "-f", file] | ["create", "-n", "-f", file] | ["create", "-n", file] => dry_run(file),
+        ["-N", "create", "-f", file] | ["create", "-n", "-f", file] | ["create", "-n", file] => dry_run(script, file),
         ["create", "-f", file] | ["create", file] => create(script, file),
         ["list"] => list(script, "list", |domains| print::table(domains, false)),
         ["list", "-v"] => list(script, "list", |domains| print::table(domains, true)),
@@ -82,9 +82,14 @@ fn read(file: &str) -> Result<Domain, End> {
     })
 }
 
-fn dry_run(file: &str) -> End {
+fn dry_run(script: &Script, file: &str) -> End {
     match read(file) {
-        Ok(domain) => End { err: format!("Parsing config from {file}\n"), ..End::prints(print::dry_run(&domain)) },
+        Ok(domain) => {
+            let behaviour = script.guest(&domain.name).dry_run;
+            let end = misbehave(script, &behaviour, &format!("dry run {}", domain.name));
+            let end = end.unwrap_or_else(|| End::prints(print::dry_run(&domain)));
+            End { err: format!("Parsing config from {file}\n{}", end.err), ..end }
+        }
         Err(end) => end,
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct Script {
 #[allow(clippy::struct_excessive_bools, reason = "each is a line of the script")]
 pub(crate) struct Guest {
     pub(crate) create: Behaviour,
+    /// `xl -N create`: what would be made.
+    pub(crate) dry_run: Behaviour,
     /// `ms` is how long the call takes; `obeys_after` how long the guest takes then.
     pub(crate) shutdown: Behaviour,
     pub(crate) reboot: Behaviour,

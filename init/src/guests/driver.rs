@@ -306,6 +306,7 @@ fn save(xl: &Xl, name: &str, file: &Path, cancel: &Cancel) -> Result<(), XlError
 fn reason(failure: &Failure) -> XlError {
     match failure.kind {
         Kind::Deadline => XlError::TimedOut,
+        _ if failure.is_final() => XlError::Final(failure.to_string()),
         _ => XlError::Failed(failure.to_string()),
     }
 }

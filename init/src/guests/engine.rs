@@ -13,6 +13,7 @@ mod event;
 mod reconcile;
 mod record;
 mod report;
+mod respec;
 mod running;
 mod start;
 mod state;
@@ -72,26 +73,11 @@ impl Engine {
     ///
     /// Tell it what runs already with [`Engine::reconcile`] before it starts anything.
     #[must_use]
-    pub fn new(specs: Vec<Spec>, parallel: usize, now_us: u64) -> Self {
-        let node = |spec: &Spec| Node {
-            name: spec.name.clone(),
-            after: spec.guest.after.clone(),
-            order: spec.guest.order,
-            autostart: spec.guest.autostart,
-        };
-        let graph = graph(&specs.iter().map(node).collect::<Vec<_>>());
+    pub fn new(mut specs: Vec<Spec>, parallel: usize, now_us: u64) -> Self {
+        let (graph, dependents) = lay_out(&mut specs);
         let mut guests = BTreeMap::new();
-        for mut spec in specs {
-            if let Some(why) = graph.refused.get(&spec.name) {
-                spec.refused = Some(why.clone());
-            }
+        for spec in specs {
             guests.entry(spec.name.clone()).or_insert_with(|| Record::new(spec, now_us));
-        }
-        let mut dependents: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (name, after) in &graph.after {
-            for other in after {
-                dependents.entry(other.clone()).or_default().push(name.clone());
-            }
         }
         let (parallel, daemons, begun) = (parallel.max(1), false, false);
         Self { guests, graph, dependents, parallel, daemons, begun, stopping: None, now_us, actions: Vec::new() }
@@ -142,6 +128,12 @@ impl Engine {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.stopping.is_none() && self.guests.values().all(|guest| guest.state.is_settled())
+    }
+
+    /// Whether all guests are being stopped.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
     }
 
     /// The order that it follows, and what is wrong with it.
@@ -225,6 +217,30 @@ impl Engine {
     fn note(&mut self, text: impl Into<String>, warning: bool) {
         self.actions.push(Action::Note { text: text.into(), warning });
     }
+}
+
+/// The order of these guests, and who is after each; what the order makes impossible is refused. Of two of one name the first
+/// counts.
+fn lay_out(specs: &mut [Spec]) -> (Graph, BTreeMap<String, Vec<String>>) {
+    let node = |spec: &Spec| Node {
+        name: spec.name.clone(),
+        after: spec.guest.after.clone(),
+        order: spec.guest.order,
+        autostart: spec.guest.autostart,
+    };
+    let graph = graph(&specs.iter().map(node).collect::<Vec<_>>());
+    for spec in specs {
+        if let Some(why) = graph.refused.get(&spec.name) {
+            spec.refused = Some(why.clone());
+        }
+    }
+    let mut dependents: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, after) in &graph.after {
+        for other in after {
+            dependents.entry(other.clone()).or_default().push(name.clone());
+        }
+    }
+    (graph, dependents)
 }
 
 #[cfg(test)]

@@ -101,11 +101,11 @@ impl Default for Guests {
 }
 
 impl Guests {
-    /// How many guests are created or shut down at the same time on a dom0 with `cpus` CPUs.
+    /// How many guests are created at the same time on a dom0 with `cpus` CPUs.
     #[must_use]
     pub fn parallel(&self, cpus: usize) -> usize {
         let given = self.parallel.and_then(|parallel| usize::try_from(parallel).ok());
-        given.unwrap_or_else(|| cpus.max(2)).max(1)
+        given.unwrap_or(cpus).max(1)
     }
 }
 
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn the_limit_follows_the_cpus_unless_it_is_given() {
         let given = |parallel| Guests { parallel, ..Guests::default() };
-        assert_eq!([1, 2, 8].map(|cpus| given(None).parallel(cpus)), [2, 2, 8]);
+        assert_eq!([0, 1, 2, 8].map(|cpus| given(None).parallel(cpus)), [1, 1, 2, 8]);
         assert_eq!((given(Some(1)).parallel(8), given(Some(0)).parallel(8)), (1, 1));
     }
 

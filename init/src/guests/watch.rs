@@ -6,7 +6,7 @@
 use super::engine::{Event, Reason};
 use super::xenstore::Client;
 use super::xenstore::domains::{Change, Domain, Domains};
-use super::xenstore::stops::{self, LOGS, read_log};
+use super::xenstore::stops::{LOGS, read_log};
 use super::xl::{self, Shutdown, Xl};
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -112,7 +112,7 @@ impl Watch {
     fn told(&mut self, changes: Vec<Change>, listed: &[xl::Domain], now: Instant) -> Vec<Event> {
         for domain in listed {
             if let Some(reason) = domain.state.and_then(|state| state.shutdown) {
-                self.stopped.insert(domain.id, of_letter(reason));
+                self.stopped.insert(domain.id, reason_of(reason));
             }
         }
         let mut events = Vec::new();
@@ -157,18 +157,12 @@ fn why(logs: &Path, name: &str, id: u32, seen: Option<Reason>) -> (Reason, bool)
     let files = ["", ".1"].map(|end| logs.join(format!("xl-{name}.log{end}")));
     let stop = files.iter().find_map(|file| read_log(&String::from_utf8_lossy(&fs::read(file).ok()?), id));
     let again = stop.as_ref().and_then(|stop| stop.action.as_deref()).is_some_and(|action| action.contains("restart"));
-    let reason = stop.map(|stop| match stop.reason {
-        stops::Reason::PowerOff => Reason::PowerOff,
-        stops::Reason::Reboot | stops::Reason::SoftReset => Reason::Reboot,
-        stops::Reason::Suspend => Reason::Suspend,
-        stops::Reason::Crash | stops::Reason::Watchdog => Reason::Crash,
-        stops::Reason::Other => Reason::Unknown,
-    });
+    let reason = stop.map(|stop| reason_of(stop.reason));
     // Without a word of anybody's, somebody has destroyed it.
     (reason.or(seen).unwrap_or(Reason::Destroyed), again)
 }
 
-fn of_letter(reason: Shutdown) -> Reason {
+fn reason_of(reason: Shutdown) -> Reason {
     match reason {
         Shutdown::Poweroff => Reason::PowerOff,
         Shutdown::Reboot | Shutdown::SoftReset => Reason::Reboot,

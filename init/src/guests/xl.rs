@@ -4,6 +4,7 @@
 //! prints is kept with limits and read with distrust; what fails says what was run, what xl said and what to do.
 
 mod domain;
+mod dry_run;
 mod failure;
 mod job;
 mod orphans;

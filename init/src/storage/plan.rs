@@ -93,7 +93,7 @@ pub fn make(wish: &Wish) -> Result<Plan> {
     let sfdisk =
         ["sfdisk", "--quiet", "--label", "gpt", "--wipe", "always", "--wipe-partitions", "always", disk.as_str()];
     calls.push(Call::new(&sfdisk, SHORT).reading(&table));
-    calls.push(Call::new(&["udevadm", "settle", "--timeout=20"], SHORT));
+    calls.push(settle());
     calls.push(Call::new(&["lvm", "pvcreate", "--yes", &partition], LONG));
     calls.push(Call::new(&["lvm", "vgcreate", &names.group, &partition], LONG));
     let create = |name: &str, bytes: u64| {
@@ -103,11 +103,20 @@ pub fn make(wish: &Wish) -> Result<Plan> {
     let device = |name: &str| format!("/dev/{}/{name}", names.group);
     if swap > 0 {
         calls.push(create(&names.swap, swap));
-        calls.push(Call::new(&["mkswap", "--label", &names.swap, &device(&names.swap)], SHORT));
     }
     calls.push(create(&names.srv, srv));
+    // While udev is at work on a new volume it does not see that it is written to, and would not know the labels.
+    calls.push(settle());
+    if swap > 0 {
+        calls.push(Call::new(&["mkswap", "--label", &names.swap, &device(&names.swap)], SHORT));
+    }
     calls.push(Call::new(&["mkfs.ext4", "-q", "-L", "srv", &device(&names.srv)], MKFS));
     Ok(Plan { partition, srv, swap, free, calls })
+}
+
+/// Waits until udev knows what was made.
+fn settle() -> Call {
+    Call::new(&["udevadm", "settle", "--timeout=20"], SHORT)
 }
 
 /// The first partition's device: `sda1`, `nvme0n1p1`.
@@ -151,8 +160,9 @@ mod tests {
             "lvm pvcreate --yes /dev/sdb1",
             "lvm vgcreate xvg /dev/sdb1",
             "lvm lvcreate --yes --name swap --size 6442450944b xvg",
-            "mkswap --label swap /dev/xvg/swap",
             "lvm lvcreate --yes --name xvol --size 21474836480b xvg",
+            "udevadm settle --timeout=20",
+            "mkswap --label swap /dev/xvg/swap",
             "mkfs.ext4 -q -L srv /dev/xvg/xvol",
         ];
         assert_eq!(lines, expected);

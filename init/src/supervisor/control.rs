@@ -14,6 +14,8 @@ use std::time::Duration;
 const LONGEST: u64 = 64 << 10;
 /// How long the other side may take for its line.
 const WITHIN: Duration = Duration::from_secs(30);
+/// How long the supervisor may take for its answer: before a guest is started, xl tells what the host has.
+pub const ANSWERS_WITHIN: Duration = Duration::from_secs(150);
 
 /// What is asked of the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,7 +92,7 @@ pub fn ask(request: &Request) -> Result<String> {
 fn ask_at(path: &Path, request: &Request) -> Result<String> {
     let mut connection = UnixStream::connect(path)
         .map_err(|error| anyhow!("the supervisor cannot be reached: {error}; is it running? systemctl status sino"))?;
-    connection.set_read_timeout(Some(WITHIN))?;
+    connection.set_read_timeout(Some(ANSWERS_WITHIN + WITHIN))?;
     connection.write_all((serde_json::to_string(request)? + "\n").as_bytes()).context("asking the supervisor")?;
     let answer: Answer = serde_json::from_str(&read_line(&connection)?).context("reading the supervisor's answer")?;
     if !answer.ok {

@@ -4,14 +4,15 @@
 //! thread. What the engine decides is kept in `/run/sino` before it is done, so that a supervisor that was started again goes on
 //! with it and starts no guest twice.
 
+use super::control::Answer;
 use super::lane::{self, Lane};
-use super::{News, Sender, running_guests};
+use super::{News, Sender, running_guests, storage_lane};
 use crate::config::origins::clean;
 use crate::config::schema::Config;
 use crate::guests::budget::{self, balloons_dom0, parse_xl_info};
 use crate::guests::daemons::{self, Daemons};
 use crate::guests::driver::{Driver, Places, Told};
-use crate::guests::engine::{self, Action, Engine, Event, Filter, GuestReport};
+use crate::guests::engine::{self, Action, Engine, Event, Filter, GuestReport, State};
 use crate::guests::settings::nearest;
 use crate::guests::survey::{Host as Surveyed, Survey, survey};
 use crate::guests::watch::Watch;
@@ -27,8 +28,10 @@ use sino_boot::layout;
 use sino_boot::options::{self, Autostart};
 use sino_boot::record::now_us;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Write as _;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 /// How long what Xen and xl say of the host may take before guests are started without it.
@@ -55,6 +58,8 @@ pub struct Seen {
 pub struct GuestsState {
     /// Why there are none, as on a plain kernel.
     pub without: Option<String>,
+    /// Whether all of them are being stopped.
+    pub stopping: bool,
     /// Each guest.
     pub guests: Vec<GuestReport>,
     /// What is wrong, for people.
@@ -86,6 +91,8 @@ pub enum Wish {
     StopAll {
         /// Within so many seconds.
         deadline: u32,
+        /// Whether the supervisor ends afterwards: the next one starts them as at power-up.
+        end: bool,
     },
     /// Start all guests that start by themselves.
     StartAll,
@@ -98,7 +105,7 @@ pub struct GuestsLane {
     daemons: Option<Daemons>,
     config: Option<Config>,
     bridge: bool,
-    surveying: bool,
+    phase: Phase,
     running: Option<Running>,
     state: GuestsState,
     /// When the lane began, in microseconds since the kernel started.
@@ -106,12 +113,30 @@ pub struct GuestsLane {
     first_is_told: bool,
     /// What became of domains before the survey was through.
     early: Vec<Event>,
+    /// Who asked for something that waits for a new survey.
+    asked: Vec<(Wish, mpsc::Sender<Answer>)>,
+    /// All guests are to be stopped, and whether the supervisor ends then; the deadline in microseconds since the kernel started.
+    stop: Option<(u64, bool)>,
 }
+
+/// How far the lane is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Something that guests need is not there.
+    Waiting,
+    /// The survey was begun, and the engine after it.
+    Begun,
+    /// Nothing is begun any more.
+    Ended,
+}
+
+/// Memory in KiB and CPUs, as far as they are known.
+type Size = (Option<u64>, Option<u32>);
 
 struct Running {
     engine: Engine,
     driver: Driver,
-    sizes: BTreeMap<String, (u64, u32)>,
+    sizes: BTreeMap<String, Size>,
 }
 
 impl GuestsLane {
@@ -134,12 +159,14 @@ impl GuestsLane {
             daemons: None,
             config: None,
             bridge: false,
-            surveying: false,
+            phase: Phase::Waiting,
             running: None,
             state: GuestsState::default(),
             since_us: now_us(),
             first_is_told: false,
             early: Vec::new(),
+            asked: Vec::new(),
+            stop: None,
         })
     }
 
@@ -211,13 +238,23 @@ impl GuestsLane {
 
     /// Makes the survey, once everything that guests need is there.
     fn begin(&mut self) {
-        let ready = self.daemons.as_ref().is_some_and(Daemons::ready) && self.bridge && !self.surveying;
+        let ready = self.daemons.as_ref().is_some_and(Daemons::ready) && self.bridge;
+        let ready = ready && self.phase == Phase::Waiting;
         let Some(config) = self.config.clone().filter(|_| ready) else { return };
-        self.surveying = true;
+        self.phase = Phase::Begun;
+        self.survey(move || {
+            wait_for_orphans(ORPHAN);
+            config
+        });
+    }
+
+    /// Looks at the guests with the configuration that `load` gives, in a thread of its own.
+    fn survey(&self, load: impl FnOnce() -> Config + Send + 'static) {
         let news = self.sender.clone();
         let started = std::thread::Builder::new().name("survey".into()).spawn(move || {
-            wait_for_orphans(ORPHAN);
-            news.send(News::Surveyed(Box::new(look(&config))));
+            let config = load();
+            let seen = look(&config);
+            news.send(News::Surveyed(Box::new(config), Box::new(seen)));
         });
         if let Err(error) = started {
             log::error!("the guests are not looked for: {error}; systemctl restart sino");
@@ -225,7 +262,31 @@ impl GuestsLane {
     }
 
     /// The engine begins with what was found, or goes on where the last one was.
-    pub fn surveyed(&mut self, seen: Seen) {
+    pub fn surveyed(&mut self, config: Config, seen: Seen) {
+        self.config = Some(config);
+        if self.running.is_some() {
+            self.seen_again(seen);
+        } else {
+            self.begin_engine(seen);
+        }
+        for (wish, answer) in std::mem::take(&mut self.asked) {
+            reply(&answer, self.obey(&wish));
+        }
+    }
+
+    /// What there is of guests may have changed.
+    fn seen_again(&mut self, seen: Seen) {
+        let Some(running) = &mut self.running else { return };
+        let Seen { survey, domains } = seen;
+        running.sizes = sizes(&survey, &domains);
+        running.driver.files(survey.files);
+        running.engine.respec(survey.specs, now_us());
+        self.state.problems = survey.problems;
+        self.state.budget = survey.budget.map(|plan| plan.to_string()).unwrap_or_default();
+        self.publish();
+    }
+
+    fn begin_engine(&mut self, seen: Seen) {
         let xl = match Xl::find() {
             Ok(xl) => xl,
             Err(error) => {
@@ -237,19 +298,23 @@ impl GuestsLane {
         let sender = self.sender.clone();
         let mut driver = Driver::new(xl, Places::default(), Arc::new(move |told| sender.send(News::Guest(told))));
         let Seen { survey, domains } = seen;
+        let sizes = sizes(&survey, &domains);
         driver.files(survey.files);
         for problem in &survey.problems {
             self.lane.warn(problem);
         }
         self.state.problems = survey.problems;
         self.state.budget = survey.budget.map(|plan| plan.to_string()).unwrap_or_default();
-        let sizes =
-            domains.iter().map(|domain| (domain.name.clone(), (domain.memory_mib << 10, domain.vcpus))).collect();
         let guests = self.config.as_ref().map(|config| config.guests.clone()).unwrap_or_default();
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let kept = kept();
         let fresh = kept.is_none();
-        let engine = kept.unwrap_or_else(|| Engine::new(survey.specs, guests.parallel(cpus), now_us()));
+        let engine = if let Some(mut engine) = kept {
+            engine.respec(survey.specs, now_us());
+            engine
+        } else {
+            Engine::new(survey.specs, guests.parallel(cpus), now_us())
+        };
         self.lane.reached("survey", self.since_us, &format!("{} guests", engine.report().len()));
         self.running = Some(Running { engine, driver, sizes });
         let there: Vec<engine::Domain> = domains.iter().filter(|domain| domain.name != DOM0).map(known).collect();
@@ -261,7 +326,9 @@ impl GuestsLane {
             self.step(event);
         }
         self.step(Event::DaemonsUp);
-        if fresh {
+        if let Some((until_us, _)) = self.stop {
+            self.step(Event::StopAll { until_us });
+        } else if fresh {
             self.step(Event::StartAll { filter: filter() });
         }
     }
@@ -284,11 +351,22 @@ impl GuestsLane {
         }
     }
 
-    /// Does what an administrator asks, if there is such a guest.
-    ///
-    /// # Errors
-    /// There is none, or guests cannot be started.
-    pub fn ask(&mut self, wish: &Wish) -> Result<String> {
+    /// Does what an administrator asks, and answers; before something is started it is looked at again what there is.
+    pub fn ask(&mut self, wish: Wish, answer: mpsc::Sender<Answer>) {
+        let starts = matches!(wish, Wish::Start { .. } | Wish::Restart { .. } | Wish::StartAll);
+        if !starts || self.running.is_none() || self.state.without.is_some() {
+            return reply(&answer, self.obey(&wish));
+        }
+        self.asked.push((wish, answer));
+        if self.asked.len() == 1 {
+            self.survey(|| storage_lane::load(true).config);
+        }
+    }
+
+    fn obey(&mut self, wish: &Wish) -> Result<String> {
+        if let Wish::StopAll { deadline, end } = wish {
+            return Ok(self.stop_all(*deadline, *end));
+        }
         if let Some(why) = &self.state.without {
             bail!("no guests: {why}");
         }
@@ -299,20 +377,56 @@ impl GuestsLane {
             let names: Vec<String> = running.engine.report().into_iter().map(|guest| guest.name).collect();
             let meant = nearest(name, names.iter().map(String::as_str));
             let meant = meant.map(|meant| format!("; did you mean {}?", clean(meant, 64))).unwrap_or_default();
-            bail!("there is no guest {}{meant}", clean(name, 64));
+            bail!("there is no guest {}{meant}; sino guests check names what is wrong with the files", clean(name, 64));
+        }
+        if let Wish::Start { name } | Wish::Restart { name } = wish
+            && let Some(State::Refused { why }) = running.engine.state(name)
+        {
+            bail!("{} cannot be started: {why}", clean(name, 64));
         }
         let (event, text) = match wish.clone() {
             Wish::Start { name } => (Event::Start { name: name.clone() }, format!("{name} is being started")),
             Wish::Stop { name } => (Event::Stop { name: name.clone() }, format!("{name} is being stopped")),
             Wish::Restart { name } => (Event::Restart { name: name.clone() }, format!("{name} is being restarted")),
-            Wish::StopAll { deadline } => {
-                let until_us = now_us() + u64::from(deadline) * 1_000_000;
-                (Event::StopAll { until_us }, format!("all guests are being stopped, within {deadline} s"))
+            Wish::StartAll | Wish::StopAll { .. } => {
+                (Event::StartAll { filter: Filter::All }, "the guests are being started".to_owned())
             }
-            Wish::StartAll => (Event::StartAll { filter: Filter::All }, "the guests are being started".to_owned()),
         };
         self.step(event);
         Ok(format!("{text}; sino guests shows how it goes"))
+    }
+
+    fn stop_all(&mut self, deadline: u32, end: bool) -> String {
+        let until_us = now_us() + u64::from(deadline) * 1_000_000;
+        if self.state.without.is_some() {
+            return "there are no guests".to_owned();
+        }
+        if self.phase == Phase::Waiting && !Path::new(layout::GUESTS_ENGINE).exists() {
+            self.phase = Phase::Ended;
+            return "no guest was started yet, and none is from now on".to_owned();
+        }
+        self.stop = Some((until_us, end));
+        self.state.stopping = true;
+        if self.running.is_some() {
+            self.step(Event::StopAll { until_us });
+        } else {
+            self.publish();
+        }
+        format!("all guests are being stopped, within {deadline} s")
+    }
+
+    /// All are stopped: how that went outlives this boot.
+    fn all_stopped(&mut self, end: bool) {
+        self.state.stopping = false;
+        self.fill();
+        if let Err(error) = write_for_good(Path::new(layout::GUESTS_LAST_STOP), &self.state) {
+            log::warn!("how the guests were stopped is not kept: {error:#}");
+        }
+        if end {
+            self.phase = Phase::Ended;
+            // The next supervisor begins as at power-up.
+            let _ = std::fs::remove_file(layout::GUESTS_ENGINE);
+        }
     }
 
     /// Tells the engine, and does what it wants.
@@ -324,7 +438,9 @@ impl GuestsLane {
 
     fn act(&mut self, actions: Vec<Action>) {
         let Some(running) = &mut self.running else { return };
-        keep(&running.engine);
+        if self.phase != Phase::Ended {
+            keep(&running.engine);
+        }
         for action in actions {
             if let Action::Note { text, warning } = &action {
                 if *warning {
@@ -338,6 +454,9 @@ impl GuestsLane {
         if !self.first_is_told && running.engine.report().iter().any(|guest| guest.created_us.is_some()) {
             self.first_is_told = true;
             self.lane.reached("first-created", self.since_us, "");
+        }
+        if let Some((_, end)) = self.stop.take_if(|_| !running.engine.is_stopping()) {
+            self.all_stopped(end);
         }
         self.publish();
     }
@@ -376,14 +495,17 @@ impl GuestsLane {
         }
     }
 
-    fn publish(&mut self) {
+    fn fill(&mut self) {
         if let Some(running) = &self.running {
             self.state.guests = running.engine.report();
             for guest in &mut self.state.guests {
-                let size = running.sizes.get(&guest.name).filter(|_| guest.domid.is_some());
-                (guest.memory_kib, guest.vcpus) = (size.map(|size| size.0), size.map(|size| size.1));
+                (guest.memory_kib, guest.vcpus) = running.sizes.get(&guest.name).copied().unwrap_or_default();
             }
         }
+    }
+
+    fn publish(&mut self) {
+        self.fill();
         let text = serde_json::to_string(&self.state).unwrap_or_default();
         write(layout::GUESTS_STATE, &text);
     }
@@ -407,6 +529,40 @@ fn write(path: &str, text: &str) {
     if let Err(error) = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, path)) {
         log::warn!("{path} could not be written: {error}");
     }
+}
+
+fn reply(answer: &mpsc::Sender<Answer>, result: Result<String>) {
+    let (ok, text) = match result {
+        Ok(text) => (true, text),
+        Err(error) => (false, format!("{error:#}")),
+    };
+    // Who asked may be gone.
+    let _ = answer.send(Answer { ok, text });
+}
+
+/// Memory and CPUs of each guest.
+fn sizes(survey: &Survey, domains: &[Domain]) -> BTreeMap<String, Size> {
+    // As configured; of those without a file, as they are.
+    let mut sizes: BTreeMap<String, Size> = domains
+        .iter()
+        .map(|domain| (domain.name.clone(), (Some(domain.memory_mib << 10), Some(domain.vcpus))))
+        .collect();
+    for (name, config) in &survey.configs {
+        let vcpus = config.vcpus.as_ref().map_or(Some(1), |vcpus| u32::try_from(vcpus.value).ok());
+        sizes.insert(name.clone(), (config.memory.as_ref().map(|memory| memory.value << 10), vcpus));
+    }
+    sizes
+}
+
+/// On a volume that is there: without one nothing is kept, and nothing is written in its place.
+fn write_for_good(path: &Path, state: &GuestsState) -> Result<()> {
+    let Some(folder) = path.parent().filter(|folder| folder.is_dir()) else { return Ok(()) };
+    let new = path.with_extension("new");
+    let mut file = File::create(&new).with_context(|| format!("making {}", new.display()))?;
+    file.write_all(serde_json::to_string_pretty(state)?.as_bytes())
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("writing {}", new.display()))?;
+    std::fs::rename(&new, path).and_then(|()| File::open(folder)?.sync_all()).context("putting it in its place")
 }
 
 fn known(domain: &Domain) -> engine::Domain {

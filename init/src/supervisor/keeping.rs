@@ -1,6 +1,7 @@
 //! What is kept while the host runs: its identity and its leases on `/srv`, and the text above the login.
 
 use super::{News, Sender, login_text, running_guests, storage_lane, systemctl};
+use crate::boots::{self, Places};
 use crate::config::schema::Config;
 use crate::dhcp::lease::Lease;
 use crate::identity::access::{self, AccessState};
@@ -30,6 +31,8 @@ pub struct Keeping {
     time_servers: Vec<Ipv4Addr>,
     /// The end of this pipe that is kept stops the watch by going away.
     watch: Option<(std::io::PipeWriter, JoinHandle<()>)>,
+    /// Keeps the times of this boot.
+    boots: Option<boots::Watch>,
     /// What is not kept at the moment, and why.
     not_kept: BTreeSet<String>,
     /// The same of the leases.
@@ -53,6 +56,7 @@ impl Keeping {
             leases: BTreeMap::new(),
             time_servers: Vec::new(),
             watch: None,
+            boots: None,
             not_kept: BTreeSet::new(),
             leases_not_kept: None,
             retry_comes: false,
@@ -72,6 +76,12 @@ impl Keeping {
         self.sender = Some(sender.clone());
         if writable && let Err(error) = self.start_watch(found.unsaved, sender) {
             log::warn!("changes of this host's identity are not kept: {error:#}");
+        }
+        if writable {
+            let watch = boots::Watch::start(Places::of_this_host());
+            self.boots = watch.inspect_err(|error| log::warn!("the times of this boot are not kept: {error:#}")).ok();
+        } else {
+            log::debug!("the times of this boot are not kept: {} cannot be written", layout::SRV);
         }
         self.publish();
     }
@@ -97,6 +107,9 @@ impl Keeping {
             drop(hold);
             // It can only have ended by a panic, which has been logged.
             let _ = thread.join();
+        }
+        if let Some(boots) = self.boots.take() {
+            boots.stop();
         }
         self.not_kept.clear();
         self.leases_not_kept = None;

@@ -12,7 +12,7 @@ const ROW: f64 = 20.0;
 /// Height of a lane's heading.
 const HEADING: f64 = 26.0;
 /// Where the first lane begins.
-const TOP: f64 = 120.0;
+const TOP: f64 = 134.0;
 /// Below the last lane.
 const BOTTOM: f64 = 52.0;
 
@@ -66,13 +66,14 @@ pub fn draw(timeline: &Timeline) -> String {
 
 /// What a reader wants to know first.
 fn summary(timeline: &Timeline) -> String {
+    let xen = timeline.xen_us.map(|us| format!("Xen before that {}", seconds(us)));
     let marks = timeline.marks.iter().map(|mark| format!("{} at {}", mark.label, seconds(mark.at_us)));
     let lanes = timeline.lanes.iter().map(|lane| {
         let (start, end) = lane.span();
         format!("{} {}", lane.name, seconds(end - start))
     });
     let mut summary = String::new();
-    for part in marks.chain(lanes) {
+    for part in marks.chain(xen).chain(lanes) {
         let between = if summary.is_empty() { "" } else { "  \u{b7}  " };
         // What would run out of the picture stands at its lane, too.
         if summary.chars().count() + part.chars().count() < 160 {
@@ -109,8 +110,8 @@ impl Plot {
         }
         for (index, mark) in timeline.marks.iter().enumerate() {
             let x = self.x(mark.at_us);
-            // Two that are close to each other must not stand one on the other.
-            let up = if index % 2 == 0 { 26.0 } else { 40.0 };
+            // Those that are close to each other must not stand one on the other.
+            let up = 26.0 + 14.0 * (index % 3) as f64;
             // The name stands beside its line on the side where there is room.
             let (class, shift) = if x > WIDTH / 2.0 { ("marked end", -5.0) } else { ("marked", 5.0) };
             let _ = writeln!(

@@ -43,6 +43,9 @@ pub fn draw(timeline: &Timeline) -> String {
     for mark in &timeline.marks {
         let _ = writeln!(text, "{:NAME$}{:>DURATION$}", line(&mark.label, NAME - 1), seconds(mark.at_us));
     }
+    if let Some(xen_us) = timeline.xen_us {
+        let _ = writeln!(text, "{:NAME$}{:>DURATION$}", "Xen, before the kernel", seconds(xen_us));
+    }
     if timeline.left_out > 0 {
         let _ = writeln!(text, "not shown: {} later than an hour", timeline.left_out);
     }
@@ -91,7 +94,7 @@ fn axis(timeline: &Timeline) -> String {
 }
 
 /// A text on one line, cut to a width, without control characters.
-fn line(text: &str, width: usize) -> String {
+pub(crate) fn line(text: &str, width: usize) -> String {
     text.chars().map(|character| if character.is_control() { '?' } else { character }).take(width).collect()
 }
 

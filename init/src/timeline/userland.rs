@@ -3,12 +3,21 @@
 //! systemd counts them by `CLOCK_MONOTONIC`, the boot record by `CLOCK_BOOTTIME`; the two differ only on a machine that
 //! slept, which none does while it boots.
 
-use anyhow::{Context, Result, bail};
+use super::{BOOT_ENDS, UNIT_LEAST, UNITS};
+use crate::guests::probe::Cancel;
+use crate::guests::xl::{DATA, Kind, run};
+use anyhow::{Context, Result, anyhow};
+use serde::{Deserialize, Serialize};
 use sino_boot::record::now_us;
 use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// How long systemd may take to answer; sd-bus itself gives up after that.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(25);
 
 /// Moments of the boot, in microseconds since the kernel started; 0: not yet. Source: `org.freedesktop.systemd1(5)`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Times {
     /// systemd was executed.
     pub userspace_us: u64,
@@ -19,7 +28,8 @@ pub struct Times {
 }
 
 /// A unit that was started.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Unit {
     /// Its name.
     pub id: String,
@@ -32,7 +42,8 @@ pub struct Unit {
 }
 
 /// What systemd knows of this boot.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Userland {
     /// Moments.
     pub times: Times,
@@ -45,26 +56,46 @@ const UNIT: &str = "--property=Id,ActiveState,InactiveExitTimestampMonotonic,Act
                     InactiveEnterTimestampMonotonic";
 
 impl Userland {
-    /// Asks systemctl.
+    /// Asks systemctl, until it answers or `cancel`.
     ///
     /// # Errors
     /// There is no systemctl, or systemd is not what runs.
-    pub fn of_this_host() -> Result<Self> {
-        let times = Times { now_us: now_us(), ..parse_manager(&systemctl(&["show", MANAGER])?) };
-        let units = parse_units(&systemctl(&["show", "*", UNIT])?);
+    pub fn of_this_host(cancel: Option<&Cancel>) -> Result<Self> {
+        let times = Times { now_us: now_us(), ..parse_manager(&systemctl(&["show", MANAGER], cancel)?) };
+        let units = parse_units(&systemctl(&["show", "*", UNIT], cancel)?);
         Ok(Self { times, units })
+    }
+
+    /// The same with only those units that a timeline may show, in their order.
+    #[must_use]
+    pub fn slowest(mut self) -> Self {
+        let Times { userspace_us, finish_us, now_us } = self.times;
+        let end = Some(finish_us).filter(|at_us| *at_us > 0).unwrap_or(now_us).min(BOOT_ENDS);
+        let took = |unit: &Unit| unit.end_us.unwrap_or(end).min(end).saturating_sub(unit.start_us);
+        self.units
+            .retain(|unit| (userspace_us..=end).contains(&unit.start_us) && (unit.failed || took(unit) >= UNIT_LEAST));
+        let mut order: Vec<_> = self.units.iter().map(|unit| (!unit.failed, std::cmp::Reverse(took(unit)))).collect();
+        order.sort_unstable();
+        if let Some(last) = order.get(UNITS - 1).copied() {
+            self.units.retain(|unit| (!unit.failed, std::cmp::Reverse(took(unit))) <= last);
+        }
+        self
     }
 }
 
-/// It waits 25 s at most for an answer (sd-bus's own limit).
-fn systemctl(arguments: &[&str]) -> Result<String> {
-    let line = format!("systemctl {}", arguments.join(" "));
-    let output = Command::new("systemctl").args(arguments).output().with_context(|| format!("executing {line}"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{line}: {}", said.lines().next().unwrap_or("failed without a word"));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+fn systemctl(arguments: &[&str], cancel: Option<&Cancel>) -> Result<String> {
+    let mut command = Command::new("systemctl");
+    let finished = run(command.args(arguments), DATA, Instant::now() + ANSWERS_WITHIN, cancel).map_err(|failure| {
+        let why = match (failure.said.first(), failure.kind) {
+            (Some(said), _) => said.clone(),
+            (None, Kind::CannotRun(why)) => why,
+            (None, Kind::Deadline) => format!("no answer within {} s", ANSWERS_WITHIN.as_secs()),
+            (None, _) => "failed without a word".to_owned(),
+        };
+        anyhow!("systemctl {}: {why}", arguments.join(" "))
+    })?;
+    let text = finished.stdout.whole().context("systemctl says more than can be")?;
+    Ok(String::from_utf8_lossy(text).into_owned())
 }
 
 /// Reads the properties of systemd itself.

@@ -28,7 +28,7 @@ pub const SECTIONS: &[Section] = &[
     Section {
         name: "guests",
         sample: "",
-        help: "What holds for all guests. These tables are read and checked already; nothing starts guests by them yet.",
+        help: "What holds for all guests. docs/GUESTS.md tells what is done with it.",
     },
     Section {
         name: "guest.NAME",
@@ -251,9 +251,9 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "guests.parallel",
         values: "1 to 256",
-        default: "the number of dom0's CPUs, at least 2",
+        default: "the number of dom0's CPUs",
         sample: "4",
-        help: "How many guests are created at the same time, and how many are shut down at the same time while the deadline allows it.",
+        help: "How many guests are created at the same time. As many, and 16 at least, are asked to shut down at the same time.",
         check: Some(check::parallel),
     },
     Key {
@@ -261,7 +261,7 @@ pub const KEYS: &[Key] = &[
         values: "seconds, 10 to 3600",
         default: "180",
         sample: "180",
-        help: "How long stopping all guests may take; what is left then is destroyed.",
+        help: "How long stopping all guests may take, as at a shutdown. What is left near the end of it is saved or destroyed.",
         check: Some(check::stop_deadline),
     },
     Key {
@@ -277,7 +277,7 @@ pub const KEYS: &[Key] = &[
         values: "list of guests",
         default: "none",
         sample: "[]",
-        help: "Guests that must be ready before it starts; they are stopped after it.",
+        help: "Guests that must be ready before it starts; they are stopped after it. One that is not to start is not waited for.",
         check: Some(check::guests),
     },
     Key {
@@ -293,7 +293,7 @@ pub const KEYS: &[Key] = &[
         values: "seconds, 0 to 3600",
         default: "0",
         sample: "0",
-        help: "How long it waits before it starts, once nothing else is in its way.",
+        help: "How long it waits before it starts, once nothing else is in its way. Not when it is started by hand.",
         check: Some(check::delay),
     },
     Key {
@@ -309,7 +309,7 @@ pub const KEYS: &[Key] = &[
         values: "seconds, 1 to 86400",
         default: "120",
         sample: "120",
-        help: "After that it is reported as not ready in time, and left running.",
+        help: "After that it is reported as not ready in time, and left running; it is looked at further.",
         check: Some(check::ready_timeout),
     },
     Key {
@@ -317,7 +317,7 @@ pub const KEYS: &[Key] = &[
         values: "0 to 100",
         default: "2",
         sample: "2",
-        help: "How often a failed xl create is tried again, 5 s after the first try and twice as long after each further one.",
+        help: "How often a failed xl create is tried again: after 5 s, then twice as long after each try. What xl cannot read is not.",
         check: Some(check::retries),
     },
     Key {
@@ -341,8 +341,7 @@ pub const KEYS: &[Key] = &[
         values: "\"shutdown\" | \"save\" | \"destroy\"",
         default: "\"shutdown\"",
         sample: "\"shutdown\"",
-        help: "What follows when it does not shut down in time. shutdown: nothing, unless all are stopped; save: it is saved, and \
-               resumed at its next start.",
+        help: "What follows when it does not shut down in time. shutdown: nothing, but it is destroyed when all are stopped; save: resumed at its next start.",
         check: None,
     },
     Key {
@@ -350,7 +349,7 @@ pub const KEYS: &[Key] = &[
         values: "true | false",
         default: "true",
         sample: "true",
-        help: "Whether it starts with the host.",
+        help: "Whether it starts with the host. If not, it starts by sino guests start NAME.",
         check: None,
     },
     Key {
@@ -366,7 +365,7 @@ pub const KEYS: &[Key] = &[
         values: "0 to 60",
         default: "3",
         sample: "3",
-        help: "How often that may happen within an hour.",
+        help: "How often that may happen within an hour; then it is reported as failed. A reboot does not count.",
         check: Some(check::restarts_per_hour),
     },
 ];

@@ -120,6 +120,8 @@ pub enum Filter {
 pub enum XlError {
     /// What it said.
     Failed(String),
+    /// What it said, and trying again would not help.
+    Final(String),
     /// It did not end in time, and was ended.
     TimedOut,
 }
@@ -127,7 +129,7 @@ pub enum XlError {
 impl fmt::Display for XlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Failed(text) => f.write_str(&clean(text, 500)),
+            Self::Failed(text) | Self::Final(text) => f.write_str(&clean(text, 500)),
             Self::TimedOut => f.write_str("xl did not end in time"),
         }
     }

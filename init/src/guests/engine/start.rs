@@ -192,7 +192,7 @@ impl Engine {
             }
             Err(error) => {
                 let timed_out = error == XlError::TimedOut;
-                guest.not_created(job, &error.to_string(), daemons, now, &mut self.actions);
+                guest.not_created(job, &error, daemons, now, &mut self.actions);
                 if timed_out {
                     // There may be half a domain.
                     guest.job = Some(Job::Destroy);
@@ -205,8 +205,10 @@ impl Engine {
 
 impl Record {
     /// xl did not start it: what then?
-    fn not_created(&mut self, job: Job, error: &str, daemons: bool, now: u64, actions: &mut Vec<Action>) {
-        error.clone_into(&mut self.cause);
+    fn not_created(&mut self, job: Job, error: &XlError, daemons: bool, now: u64, actions: &mut Vec<Action>) {
+        let last = matches!(error, XlError::Final(_));
+        let error = &error.to_string();
+        self.cause.clone_from(error);
         if let State::Stopping { .. } = self.state {
             self.down(&format!("not started: {error}"), now, actions);
         } else if job == Job::Restore && daemons {
@@ -215,15 +217,16 @@ impl Record {
         } else if !daemons {
             self.tries = self.tries.saturating_sub(1);
             self.enter(State::Waiting { on: Vec::new() }, now);
-        } else if self.tries > self.spec.guest.retries {
-            let why = format!("{error} (try {} of {})", self.tries, self.spec.guest.retries.saturating_add(1));
+        } else if last || self.tries > self.spec.guest.retries {
+            let tries = self.spec.guest.retries.saturating_add(1);
+            let why = if last { error.clone() } else { format!("{error} (try {} of {tries})", self.tries) };
             self.note(&format!("failed: {why}"), true, actions);
             self.wanted = false;
             self.enter(State::Failed { why }, now);
         } else {
             let wait = pause(self.tries);
             self.note(&format!("{error}; it is tried again in {} s", wait / SECOND), true, actions);
-            self.enter(State::BackingOff { until_us: now.saturating_add(wait), why: error.to_owned() }, now);
+            self.enter(State::BackingOff { until_us: now.saturating_add(wait), why: error.clone() }, now);
         }
     }
 

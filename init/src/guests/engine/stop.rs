@@ -12,6 +12,9 @@ use std::collections::BTreeMap;
 
 /// The longest time before the deadline that is kept for saving and destroying what is left.
 const RESERVE: u64 = 45 * SECOND;
+/// How many guests are asked at the same time at least: shutting down is their own work and hardly the host's, and a few that
+/// hang must not hold up the others.
+pub(super) const AT_ONCE: usize = 16;
 
 /// The stop of all guests while it goes on; times in microseconds of the engine's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -272,7 +275,7 @@ impl Engine {
         if self.daemons {
             for (latest, name) in self.next_to_stop(all) {
                 let busy = self.creating() + self.guests.values().filter(|guest| guest.going_down()).count();
-                if busy < self.parallel || now >= latest {
+                if busy < self.parallel.max(AT_ONCE) || now >= latest {
                     self.begin_shutdown(&name, now);
                 }
             }

@@ -1,5 +1,6 @@
 //! Stopping, and what runs already, rule by rule.
 
+use super::stop::AT_ONCE;
 use super::tests::{begin, deaf, done, specs, started, state, world};
 use super::world::{Behaviour, World};
 use super::*;
@@ -85,10 +86,10 @@ fn one_that_cannot_be_asked_is_not_waited_for() {
 
 #[test]
 fn the_limit_holds_while_the_deadline_allows_it_and_yields_when_it_does_not() {
-    let text = ["a", "b", "c", "d", "e", "f"].map(|name| format!("[{name}]\nstop_timeout = 20\n")).concat();
-    for (deadline, expected) in
-        [(1000, [0, 0, 15, 15, 30, 30]), (80, [0, 0, 15, 15, 30, 30]), (40, [0, 0, 10, 10, 10, 10])]
-    {
+    // Three more than are asked at once.
+    let text = (0..AT_ONCE + 3).map(|number| format!("[g{number}]\nstop_timeout = 20\n")).collect::<Vec<_>>().concat();
+    for (deadline, late) in [(1000, 15), (80, 15), (40, 10)] {
+        let expected: Vec<u64> = (0..AT_ONCE + 3).map(|number| if number < AT_ONCE { 0 } else { late }).collect();
         let all = specs(&text);
         let slow = Behaviour { shutdown_us: Some(15 * SECOND), ..Behaviour::default() };
         let mut world = World::new(all.clone(), all.iter().map(|spec| (spec.name.clone(), slow.clone())).collect(), 2);

@@ -1,5 +1,6 @@
 //! A host that is not there: domains, xl and time as the tests want them. It holds each action against what must never happen.
 
+use super::stop::AT_ONCE;
 use super::*;
 use crate::guests::ready::Ready;
 use crate::guests::settings::OnFailure;
@@ -236,7 +237,10 @@ impl World {
                 assert!(!before || self.now >= hard, "{name} is stopped before {other}");
             }
             let down = self.engine.guests.values().filter(|guest| guest.going_down()).count();
-            assert!(down <= self.parallel || until - begun < 3600 * SECOND, "{down} are stopped at a time");
+            assert!(
+                down <= self.parallel.max(AT_ONCE) || until - begun < 3600 * SECOND,
+                "{down} are stopped at a time"
+            );
         }
         let behaviour = self.behaviour(&name);
         if let (Some(after), Some(domain)) = (behaviour.shutdown_us, self.domains.get(&name)) {

@@ -54,7 +54,7 @@ pub enum Change {
     Obeys(Domain),
     /// xenconsoled reads its console, which is this terminal.
     Console(Domain, String),
-    /// Some domain stopped, crashed or is gone; which one and why only Xen can say ([`super::stops::read_list`]).
+    /// Some domain stopped, crashed or is gone; which one and why only Xen can say ([`crate::guests::xl::table`]).
     Stopped,
 }
 

@@ -57,8 +57,24 @@ pub enum Shutdown {
     Watchdog,
     /// It wants to be reset without losing its memory.
     SoftReset,
-    /// xl has no letter for it.
+    /// Something that neither xl nor this release of SINO has a word for.
     Other,
+}
+
+impl Shutdown {
+    /// By its number, as logs of xl have it.
+    #[must_use]
+    pub fn of_code(code: u32) -> Self {
+        match code {
+            0 => Self::Poweroff,
+            1 => Self::Reboot,
+            2 => Self::Suspend,
+            3 => Self::Crash,
+            4 => Self::Watchdog,
+            5 => Self::SoftReset,
+            _ => Self::Other,
+        }
+    }
 }
 
 impl State {

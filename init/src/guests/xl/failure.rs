@@ -79,6 +79,13 @@ impl Failure {
         self.no_pv_drivers
     }
 
+    /// Whether the same call would fail in the same way again: nothing but a correction helps.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        let unreadable = |line: &String| FINAL.iter().any(|words| line.contains(words));
+        matches!(self.kind, Kind::CannotRun(_) | Kind::Refused(_)) || self.said.iter().any(unreadable)
+    }
+
     /// Whether a domain may be left half made, to be destroyed before another try.
     #[must_use]
     pub fn may_leave_a_domain(&self) -> bool {
@@ -162,6 +169,9 @@ fn without_place(line: &str) -> String {
     }
     line.to_owned()
 }
+
+/// Words of xl (Xen 4.20) for what only a correction of the guest's file helps against.
+const FINAL: [&str; 2] = ["config parsing error", "Failed to parse config"];
 
 /// Words of xl and libxl (Xen 4.20), and what helps.
 const REMEDIES: [(&[&str], &str); 9] = [
@@ -249,6 +259,7 @@ mod tests {
                        possible.\nUse \"-F\" to fallback to ACPI power event.\nshutdown failed (rc=-16)\n");
         assert!(acpi.no_pv_drivers() && !acpi.no_such_domain(), "{acpi}");
         assert!(acpi.advice.contains("ACPI"));
+        assert!(!acpi.is_final() && of("a.cfg:3: config parsing error near `x': lexical error\n").is_final());
     }
 
     proptest! {
