@@ -6,12 +6,13 @@ use crate::config::Layers;
 use crate::{adopt, supervisor, udev};
 use anyhow::{Context, Result, anyhow};
 use log::Level;
+use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, reboot};
 use sino_boot::options::{self, OnFailure, Options};
 use sino_boot::record::BootRecord;
 use sino_boot::rescue_shell::{Countdown, Left};
 use sino_boot::stage::{Done, Fault, Stage, StepError, done, not_requested};
-use sino_boot::{console, issue, layout, rescue_shell};
+use sino_boot::{console, issue, layout, mounts, rescue_shell};
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -33,8 +34,10 @@ pub fn boot(stage: &mut Stage, options: &Options) -> Result<(), StepError> {
     stage.step("take-over", |record| {
         let medium = record.medium.as_ref();
         let place = medium.map_or_else(|| "no record of stage one was found".to_owned(), issue::place);
-        if let Err(error) = descriptor_links(Path::new("/dev")) {
-            log::warn!("{error:#}: scripts that xl executes may hang until Debian's init has made them");
+        for result in [descriptor_links(Path::new("/dev")), mount_device_folders()] {
+            if let Err(error) = result {
+                log::warn!("{error:#}: xl may fail until Debian's init has done it");
+            }
         }
         Ok(done((), format!("build {}. {place}", record.build_id)))
     })?;
@@ -70,6 +73,26 @@ fn descriptor_links(folder: &Path) -> Result<()> {
             }
             _ => {}
         }
+    }
+    Ok(())
+}
+
+/// Mounts below `/dev` what Debian's init mounts there, in the same way, and then finds mounted: xenconsoled needs
+/// pseudoterminals for the guests' consoles, and device models shared memory.
+/// Source: systemd 257, `src/shared/mount-setup.c`; kernel `Documentation/filesystems/devpts.rst`.
+fn mount_device_folders() -> Result<()> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").context("reading /proc/self/mountinfo")?;
+    let mounted = mounts::parse(&table);
+    let plain = MountFlags::NOSUID;
+    for (place, kind, flags, options) in [
+        ("/dev/pts", "devpts", plain | MountFlags::NOEXEC, c"mode=0620,gid=5"),
+        ("/dev/shm", "tmpfs", plain | MountFlags::NODEV | MountFlags::STRICTATIME, c"mode=01777"),
+    ] {
+        if mounted.iter().any(|mount| mount.target == place) {
+            continue;
+        }
+        std::fs::create_dir_all(place).with_context(|| format!("making {place}"))?;
+        mount(kind, place, kind, flags, options).with_context(|| format!("mounting {place}"))?;
     }
     Ok(())
 }
