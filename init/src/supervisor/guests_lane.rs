@@ -4,99 +4,40 @@
 //! thread. What the engine decides is kept in `/run/sino` before it is done, so that a supervisor that was started again goes on
 //! with it and starts no guest twice.
 
+mod look;
+mod state;
+
 use super::control::Answer;
 use super::lane::{self, Lane};
 use super::{News, Sender, running_guests, storage_lane};
 use crate::config::origins::clean;
 use crate::config::schema::Config;
-use crate::guests::budget::{self, balloons_dom0, parse_xl_info};
 use crate::guests::daemons::{self, Daemons};
 use crate::guests::driver::{Driver, Places, Told};
-use crate::guests::engine::{self, Action, Engine, Event, Filter, GuestReport, State};
+use crate::guests::engine::{self, Action, Engine, Event, Filter, State};
 use crate::guests::settings::nearest;
-use crate::guests::survey::{Host as Surveyed, Survey, survey};
 use crate::guests::watch::Watch;
 use crate::guests::xenstore::{Client, domains::Domains};
-use crate::guests::xl::{Domain, Xl, wait_for_orphans};
+use crate::guests::xl::{Xl, wait_for_orphans};
 use crate::storage::Host;
-use crate::storage::lvm::Group;
 use anyhow::{Context, Result, bail};
 use log::Level;
+use look::{DOM0, Size, filter, known, sizes};
+pub use look::{Seen, look};
 use rustix::fd::BorrowedFd;
-use serde::{Deserialize, Serialize};
 use sino_boot::layout;
-use sino_boot::options::{self, Autostart};
 use sino_boot::record::now_us;
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::Write as _;
+pub use state::{GuestsState, Wish};
+use state::{keep, kept, write, write_for_good};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-/// How long what Xen and xl say of the host may take before guests are started without it.
-const ASK: Duration = Duration::from_secs(60);
 /// How long an xl of a supervisor that was killed may take from its start: as long as the slowest of a supervisor that lives.
 const ORPHAN: Duration = Duration::from_secs(900);
 /// A connection to xenstored that was lost sooner than this is not replaced at once.
 const LIVES: Duration = Duration::from_secs(2);
-/// Xen's name of domain 0.
-const DOM0: &str = "Domain-0";
-
-/// What a survey found, and what ran at that time.
-#[derive(Debug)]
-pub struct Seen {
-    /// What there is.
-    pub survey: Survey,
-    /// What runs.
-    pub domains: Vec<Domain>,
-}
-
-/// How the guests are, in [`layout::GUESTS_STATE`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct GuestsState {
-    /// Why there are none, as on a plain kernel.
-    pub without: Option<String>,
-    /// Whether all of them are being stopped.
-    pub stopping: bool,
-    /// Each guest.
-    pub guests: Vec<GuestReport>,
-    /// What is wrong, for people.
-    pub problems: Vec<String>,
-    /// Which fit into the memory, as text.
-    pub budget: String,
-}
-
-/// What an administrator asks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Wish {
-    /// Start a guest.
-    Start {
-        /// Its name.
-        name: String,
-    },
-    /// Stop a guest.
-    Stop {
-        /// Its name.
-        name: String,
-    },
-    /// Stop a guest and start it again.
-    Restart {
-        /// Its name.
-        name: String,
-    },
-    /// Stop all guests.
-    StopAll {
-        /// Within so many seconds.
-        deadline: u32,
-        /// Whether the supervisor ends afterwards: the next one starts them as at power-up.
-        end: bool,
-    },
-    /// Start all guests that start by themselves.
-    StartAll,
-}
 
 /// The lane.
 pub struct GuestsLane {
@@ -129,9 +70,6 @@ enum Phase {
     /// Nothing is begun any more.
     Ended,
 }
-
-/// Memory in KiB and CPUs, as far as they are known.
-type Size = (Option<u64>, Option<u32>);
 
 struct Running {
     engine: Engine,
@@ -511,26 +449,6 @@ impl GuestsLane {
     }
 }
 
-/// The engine as the supervisor before this one has left it.
-fn kept() -> Option<Engine> {
-    let text = std::fs::read_to_string(layout::GUESTS_ENGINE).ok()?;
-    Engine::from_json(&text).inspect_err(|error| log::warn!("{error:#}; what runs is taken over")).ok()
-}
-
-fn keep(engine: &Engine) {
-    match engine.to_json() {
-        Ok(text) => write(layout::GUESTS_ENGINE, &text),
-        Err(error) => log::warn!("{error:#}"),
-    }
-}
-
-fn write(path: &str, text: &str) {
-    let new = format!("{path}.new");
-    if let Err(error) = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, path)) {
-        log::warn!("{path} could not be written: {error}");
-    }
-}
-
 fn reply(answer: &mpsc::Sender<Answer>, result: Result<String>) {
     let (ok, text) = match result {
         Ok(text) => (true, text),
@@ -538,68 +456,4 @@ fn reply(answer: &mpsc::Sender<Answer>, result: Result<String>) {
     };
     // Who asked may be gone.
     let _ = answer.send(Answer { ok, text });
-}
-
-/// Memory and CPUs of each guest.
-fn sizes(survey: &Survey, domains: &[Domain]) -> BTreeMap<String, Size> {
-    // As configured; of those without a file, as they are.
-    let mut sizes: BTreeMap<String, Size> = domains
-        .iter()
-        .map(|domain| (domain.name.clone(), (Some(domain.memory_mib << 10), Some(domain.vcpus))))
-        .collect();
-    for (name, config) in &survey.configs {
-        let vcpus = config.vcpus.as_ref().map_or(Some(1), |vcpus| u32::try_from(vcpus.value).ok());
-        sizes.insert(name.clone(), (config.memory.as_ref().map(|memory| memory.value << 10), vcpus));
-    }
-    sizes
-}
-
-/// On a volume that is there: without one nothing is kept, and nothing is written in its place.
-fn write_for_good(path: &Path, state: &GuestsState) -> Result<()> {
-    let Some(folder) = path.parent().filter(|folder| folder.is_dir()) else { return Ok(()) };
-    let new = path.with_extension("new");
-    let mut file = File::create(&new).with_context(|| format!("making {}", new.display()))?;
-    file.write_all(serde_json::to_string_pretty(state)?.as_bytes())
-        .and_then(|()| file.sync_all())
-        .with_context(|| format!("writing {}", new.display()))?;
-    std::fs::rename(&new, path).and_then(|()| File::open(folder)?.sync_all()).context("putting it in its place")
-}
-
-fn known(domain: &Domain) -> engine::Domain {
-    let paused = domain.state.is_some_and(|state| state.paused);
-    engine::Domain { name: domain.name.clone(), domid: domain.id, paused }
-}
-
-/// Which guests the kernel's command line wants.
-fn filter() -> Filter {
-    let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    match options::parse(&command_line).0.autostart {
-        Autostart::All => Filter::All,
-        Autostart::Off => Filter::Off,
-        Autostart::Only(names) => Filter::Only(names),
-    }
-}
-
-/// Looks at everything, and changes nothing.
-#[must_use]
-pub fn look(config: &Config) -> Seen {
-    let until = Instant::now() + ASK;
-    let xl = Xl::find();
-    let domains = xl.as_ref().ok().and_then(|xl| xl.list(until).inspect_err(|error| log::warn!("{error}")).ok());
-    let domains = domains.unwrap_or_default();
-    let info = xl.as_ref().ok().and_then(|xl| xl.info(until).inspect_err(|error| log::warn!("{error}")).ok());
-    let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let memory = info.and_then(|info| {
-        let commandline = info.lines().find_map(|line| line.strip_prefix("xen_commandline")).unwrap_or_default();
-        let balloons = balloons_dom0(&text("/etc/xen/xl.conf"), commandline.trim_start_matches([' ', ':']));
-        let dom0_mib = domains.iter().find(|domain| domain.name == DOM0).map(|domain| domain.memory_mib);
-        let xen = parse_xl_info(&info).inspect_err(|error| log::warn!("{error:#}")).ok()?;
-        Some(budget::Host { xen, dom0_mib, balloons })
-    });
-    let running: BTreeSet<String> = domains.iter().map(|domain| domain.name.clone()).collect();
-    let storage = crate::storage::state::StorageState::load(Host::this()).unwrap_or_default();
-    let groups: [Group; 1] = [storage.group];
-    let groups = if groups.iter().any(|group| group.uuid.is_some()) { &groups[..] } else { &[] };
-    let host = Surveyed { root: Path::new("/"), memory, groups, running: &running, disks: &[] };
-    Seen { survey: survey(&host, config), domains }
 }

@@ -1,0 +1,84 @@
+//! What there is of guests and of what they need, as the lane looks at it: with xl's help, and without changing anything.
+
+use crate::config::schema::Config;
+use crate::guests::budget::{self, balloons_dom0, parse_xl_info};
+use crate::guests::engine::{self, Filter};
+use crate::guests::survey::{Host as Surveyed, Survey, survey};
+use crate::guests::xl::{Domain, Xl};
+use crate::storage::Host;
+use crate::storage::lvm::Group;
+use sino_boot::options::{self, Autostart};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long what Xen and xl say of the host may take before guests are started without it.
+const ASK: Duration = Duration::from_secs(60);
+/// Xen's name of domain 0.
+pub(super) const DOM0: &str = "Domain-0";
+
+/// Memory in KiB and CPUs, as far as they are known.
+pub(super) type Size = (Option<u64>, Option<u32>);
+
+/// What a survey found, and what ran at that time.
+#[derive(Debug)]
+pub struct Seen {
+    /// What there is.
+    pub survey: Survey,
+    /// What runs.
+    pub domains: Vec<Domain>,
+}
+
+/// Memory and CPUs of each guest.
+pub(super) fn sizes(survey: &Survey, domains: &[Domain]) -> BTreeMap<String, Size> {
+    // As configured; of those without a file, as they are.
+    let mut sizes: BTreeMap<String, Size> = domains
+        .iter()
+        .map(|domain| (domain.name.clone(), (Some(domain.memory_mib << 10), Some(domain.vcpus))))
+        .collect();
+    for (name, config) in &survey.configs {
+        let vcpus = config.vcpus.as_ref().map_or(Some(1), |vcpus| u32::try_from(vcpus.value).ok());
+        sizes.insert(name.clone(), (config.memory.as_ref().map(|memory| memory.value << 10), vcpus));
+    }
+    sizes
+}
+
+/// A domain as the engine knows it.
+pub(super) fn known(domain: &Domain) -> engine::Domain {
+    let paused = domain.state.is_some_and(|state| state.paused);
+    engine::Domain { name: domain.name.clone(), domid: domain.id, paused }
+}
+
+/// Which guests the kernel's command line wants to be started.
+pub(super) fn filter() -> Filter {
+    let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    match options::parse(&command_line).0.autostart {
+        Autostart::All => Filter::All,
+        Autostart::Off => Filter::Off,
+        Autostart::Only(names) => Filter::Only(names),
+    }
+}
+
+/// Looks at everything, and changes nothing.
+#[must_use]
+pub fn look(config: &Config) -> Seen {
+    let until = Instant::now() + ASK;
+    let xl = Xl::find();
+    let domains = xl.as_ref().ok().and_then(|xl| xl.list(until).inspect_err(|error| log::warn!("{error}")).ok());
+    let domains = domains.unwrap_or_default();
+    let info = xl.as_ref().ok().and_then(|xl| xl.info(until).inspect_err(|error| log::warn!("{error}")).ok());
+    let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let memory = info.and_then(|info| {
+        let commandline = info.lines().find_map(|line| line.strip_prefix("xen_commandline")).unwrap_or_default();
+        let balloons = balloons_dom0(&text("/etc/xen/xl.conf"), commandline.trim_start_matches([' ', ':']));
+        let dom0_mib = domains.iter().find(|domain| domain.name == DOM0).map(|domain| domain.memory_mib);
+        let xen = parse_xl_info(&info).inspect_err(|error| log::warn!("{error:#}")).ok()?;
+        Some(budget::Host { xen, dom0_mib, balloons })
+    });
+    let running: BTreeSet<String> = domains.iter().map(|domain| domain.name.clone()).collect();
+    let storage = crate::storage::state::StorageState::load(Host::this()).unwrap_or_default();
+    let groups: [Group; 1] = [storage.group];
+    let groups = if groups.iter().any(|group| group.uuid.is_some()) { &groups[..] } else { &[] };
+    let host = Surveyed { root: Path::new("/"), memory, groups, running: &running, disks: &[] };
+    Seen { survey: survey(&host, config), domains }
+}
