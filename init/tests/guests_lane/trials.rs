@@ -221,7 +221,7 @@ pub(crate) fn bad_files() {
     host.guest("unknown", "colour = \"green\"\nvcpu = 2");
     let at = |name: &str| format!("srv/autostart/{name}.cfg");
     host.file(&at("empty"), "");
-    host.file(&at("binary"), (0..5000_u32).map(|number| (number * 7 % 256) as u8).collect::<Vec<_>>());
+    host.file(&at("binary"), (0..=u8::MAX).map(|number| number.wrapping_mul(7)).cycle().take(5000).collect::<Vec<_>>());
     host.file(&at("huge"), "# nothing\n".repeat(1 << 20));
     host.file(&at("zz-twin"), "name = \"good\"\nkernel = \"/srv/vmlinuz\"\n");
     host.file(&at("no-kernel"), "name = \"no-kernel\"\nkernel = \"/srv/none\"\nmemory = 64\n");
