@@ -16,9 +16,11 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use guests::GuestsAction;
 use network::NetworkAction;
+use signal_hook::consts::SIGPIPE;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Arc, atomic::AtomicBool};
 
 /// Asks and controls this SINO host.
 #[derive(Parser)]
@@ -92,6 +94,8 @@ enum Action {
 /// Runs the command. `name` is what it was called by: `srv` stands for `sino srv`.
 #[must_use]
 pub fn main(name: &str, arguments: &[OsString]) -> ExitCode {
+    // `sino guests | head` ends as any other program does, without a word.
+    let _ = signal_hook::flag::register_conditional_shutdown(SIGPIPE, 128 + SIGPIPE, Arc::new(AtomicBool::new(true)));
     let mut words: Vec<OsString> = vec!["sino".into()];
     if name == "srv" {
         words.push("srv".into());

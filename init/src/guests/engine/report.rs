@@ -12,6 +12,9 @@ use std::fmt::Write as _;
 /// Characters of a name in a table; a longer one is cut.
 const NAME: usize = 32;
 
+/// Characters of a cause in a table.
+const WHY: usize = 50;
+
 /// How a guest is. Texts have no control characters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestReport {
@@ -164,10 +167,23 @@ pub fn table(reports: &[GuestReport], now_us: u64) -> String {
             known(created.map(|created| seconds(now_us.saturating_sub(created)))),
             known(guest.created_us.zip(guest.ready_us).map(|(from, to)| seconds(to.saturating_sub(from)))),
             guest.restarts.to_string(),
-            clean(&guest.cause, 500),
+            short(&clean(&guest.cause, 500)),
         ]);
     }
-    columns(&rows)
+    let mut text = columns(&rows);
+    for guest in reports.iter().filter(|guest| guest.cause.chars().count() > WHY) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "\n{}: {}", clean(&guest.name, NAME), clean(&guest.cause, 1000));
+    }
+    text
+}
+
+/// A cause that is too long for its column; all of it is below the table.
+fn short(cause: &str) -> String {
+    if cause.chars().count() <= WHY {
+        return cause.to_owned();
+    }
+    cause.chars().take(WHY - 4).chain(" ...".chars()).collect()
 }
 
 /// Rows with each column as wide as its widest cell, but for the last.

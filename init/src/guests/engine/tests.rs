@@ -323,6 +323,10 @@ fn the_table_says_how_each_is() {
          db     ready        18.0 s  2048 MiB  4      28.0 s  10.0 s  0\n\
          web    backing off  9.0 s   -         -      -       -       0         no such? disk; again at 31.0 s\n"
     );
+    reports[1].cause = format!("xl says: {}", "much ".repeat(20).trim_end());
+    let text = table(&reports, world.now);
+    assert!(text.lines().take(3).all(|line| line.chars().count() <= 125), "{text}");
+    assert!(text.ends_with(&format!("\nweb: {}\n", reports[1].cause)) && text.contains(" mu ...\n"), "{text}");
     let json = serde_json::to_value(&reports).unwrap();
     assert_eq!((&json[0]["state"], &json[1]["tries"]), (&"ready".into(), &2.into()));
 }
