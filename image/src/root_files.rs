@@ -97,6 +97,7 @@ After=sino.service xen.service srv.mount network.target
 Type=oneshot
 RemainAfterExit=yes
 ExecStop=/usr/sbin/sino guests stop
+StandardOutput=journal+console
 TimeoutStopSec=3700
 
 [Install]
