@@ -91,7 +91,8 @@ const GUESTS_DOWN: &str = "\
 [Unit]
 Description=SINO: the guests go down before the host
 Documentation=man:sino(8)
-After=sino.service xen.service srv.mount network.target
+# Among the rest lvm2's blk-availability.service: at its stop it unmounts everything that lies on logical volumes.
+After=sino.service xen.service srv.mount blk-availability.service network.target
 
 [Service]
 Type=oneshot
