@@ -11,6 +11,7 @@
 pub mod block_hash;
 pub mod console;
 pub mod identity;
+pub mod in_root;
 pub mod issue;
 pub mod layout;
 pub mod manifest;

@@ -7,11 +7,11 @@ use crate::mounts::{self, Mount};
 use crate::switch_root::NewRoot;
 use anyhow::{Context, anyhow};
 use rustix::fd::AsFd;
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::OFlags;
 use rustix::mount::MountAttrFlags;
-use sino_boot::layout;
 use sino_boot::options::{Options, OverlaySize};
 use sino_boot::stage::{Done, Fault, done};
+use sino_boot::{in_root, layout};
 
 /// A stacked root on [`layout::NEW_ROOT`], not looked at yet.
 #[derive(Debug)]
@@ -114,8 +114,7 @@ impl Root {
 fn executable(init: &str) -> anyhow::Result<()> {
     let root = mounts::open_folder(layout::NEW_ROOT)?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat2(root.as_fd(), init, flags, Mode::empty(), ResolveFlags::IN_ROOT)
-        .with_context(|| format!("opening {init} in the root"))?;
+    let file = in_root::open(root.as_fd(), init, flags).with_context(|| format!("opening {init} in the root"))?;
     let status = rustix::fs::fstat(&file).context("asking what it is")?;
     if rustix::fs::FileType::from_raw_mode(status.st_mode) != rustix::fs::FileType::RegularFile {
         return Err(anyhow!("it is not a regular file"));

@@ -4,8 +4,9 @@
 //! never followed out of the folder: a symbolic link in place of a file is an error.
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags};
 use rustix::io::Errno;
+use sino_boot::in_root;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
@@ -123,7 +124,7 @@ impl Folder {
     /// # Errors
     /// It does not exist, or is no folder.
     pub(super) fn inside(&self, path: &str) -> io::Result<Self> {
-        let fd = rustix::fs::openat2(&self.fd, path, FOLDER, Mode::empty(), ResolveFlags::IN_ROOT)?;
+        let fd = in_root::open(&self.fd, path, FOLDER)?;
         Ok(Self { fd, new: None })
     }
 

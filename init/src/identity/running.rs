@@ -6,7 +6,7 @@ use super::network_files;
 use super::ssh_key;
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{FlockOperation, Mode, OFlags};
-use sino_boot::layout;
+use sino_boot::{in_root, layout};
 use std::io;
 use std::path::Path;
 use std::time::SystemTime;
@@ -232,8 +232,7 @@ impl System {
     fn place_zone(&self, zone: &str) -> Result<bool> {
         let path = format!("{ZONES}{zone}");
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let resolve = rustix::fs::ResolveFlags::IN_ROOT;
-        let file = rustix::fs::openat2(self.root.fd(), &path, flags, Mode::empty(), resolve);
+        let file = in_root::open(self.root.fd(), &path, flags);
         let mut magic = [0; 4];
         let is_zone = file.is_ok_and(|file| rustix::io::read(&file, &mut magic) == Ok(4) && magic == *b"TZif");
         if !is_zone {

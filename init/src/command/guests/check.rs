@@ -196,12 +196,14 @@ pub fn all(root: &Path, config: &Config, of_toml: &[Problem], survey: &Survey) -
     let known: Vec<Found> =
         found.guests.iter().map(|guest| Found { name: guest.name.clone(), config: guest.path.clone() }).collect();
     let listed = settings::list(&known, config).problems;
+    let nodes: Vec<Node> = survey.specs.iter().map(node).collect();
+    let of_order = graph(&nodes).problems;
+    told.extend(of_order.iter().map(ToString::to_string));
     others.extend(survey.problems.iter().filter(|text| !told.contains(*text)).map(|text| {
         let wrong = listed.contains(text);
         Note::new(wrong, clean(text, 700))
     }));
-    let nodes: Vec<Node> = survey.specs.iter().map(node).collect();
-    others.extend(graph(&nodes).problems.iter().map(|problem| {
+    others.extend(of_order.iter().map(|problem| {
         let odd = matches!(problem, graph::Problem::NotAutomatic { .. });
         Note::new(!odd, problem.to_string())
     }));

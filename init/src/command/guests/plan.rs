@@ -89,7 +89,9 @@ pub fn plan(survey: &Survey, config: &Config, cpus: usize, running: &BTreeSet<St
     // Without the daemons nothing leaves its place, so that this only decides who would start.
     let _ = engine.step(Event::StartAll { filter: Filter::All }, 0);
     let mut plan = Plan { parallel, problems: survey.problems.clone(), ..Plan::default() };
-    plan.problems.extend(engine.graph().problems.iter().map(ToString::to_string));
+    // The survey tells them, too, if the plan is made of one.
+    let of_order = engine.graph().problems.iter().map(ToString::to_string);
+    plan.problems.extend(of_order.filter(|problem| !survey.problems.contains(problem)));
     let mut starts = BTreeSet::new();
     for guest in engine.report() {
         if ["waiting", "delayed"].contains(&guest.state.as_str()) {

@@ -1,6 +1,7 @@
 //! The host's files as they are below a root, so that a test can play a host with a folder.
 
-use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
+use sino_boot::in_root;
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -70,7 +71,7 @@ impl Files for Root {
         let root = rustix::fs::open(&self.0, flags | OFlags::DIRECTORY, Mode::empty())?;
         let below = path.trim_start_matches('/');
         let below = if below.is_empty() { "." } else { below };
-        let file = rustix::fs::openat2(&root, below, flags, Mode::empty(), ResolveFlags::IN_ROOT)?;
+        let file = in_root::open(&root, below, flags)?;
         let stat = rustix::fs::fstat(&file)?;
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::BlockDevice => {
