@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         trial("a_folder_that_cannot_be_read_is_named", trials::bad_folder),
         trial("a_xenstored_that_is_lost_and_comes_back_is_taken_up_again", trials::xenstored),
         trial("guests_stop_in_the_reverse_order_whatever_one_does", trials::stop),
+        trial("a_stop_goes_on_over_a_kill_and_its_report_is_kept", trials::stop_killed),
     ];
     // One after the other: the figures of one would be spoilt by the others.
     libtest_mimic::run(&Arguments { test_threads: Some(1), ..arguments }, trials).exit_code()

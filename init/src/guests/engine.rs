@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use stop::StopAll;
 
 pub use event::{Action, Domain, Event, Filter, Reason, XlError};
-pub use report::{GuestReport, plan, table};
+pub use report::{GuestReport, plan, stop_table, table};
 pub use state::{How, State};
 
 /// Microseconds of a second.

@@ -114,6 +114,16 @@ impl Host {
         self.tell("start");
     }
 
+    /// Executes a command there, such as `sino guests`; returns its exit status, and what it printed.
+    pub(crate) fn sino(&mut self, command: &str) -> (i32, String) {
+        let ended = self.lab.path("run/ended");
+        let _ = fs::remove_file(&ended);
+        self.tell(command);
+        self.until(&format!("{command} has ended"), |_| ended.exists());
+        let status = fs::read_to_string(ended).unwrap().trim().parse().unwrap();
+        (status, String::from_utf8_lossy(&fs::read(self.lab.path("run/printed")).unwrap()).into_owned())
+    }
+
     pub(crate) fn stop_all(&self, deadline: u32) -> Answer {
         self.request(&json!({"guests": {"stop-all": {"deadline": deadline, "end": false}}}))
     }

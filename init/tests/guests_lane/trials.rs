@@ -3,7 +3,7 @@
 use crate::host::Host;
 use crate::lab::soon;
 use sino_init::guests::engine::GuestReport;
-use sino_init::supervisor::guests_lane::GuestsState;
+use sino_init::supervisor::guests_lane::{GuestsState, LastStop};
 use std::fmt::Write as _;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -344,7 +344,46 @@ pub(crate) fn stop() {
     assert_eq!(host.lab.names(), Vec::<String>::new());
     host.reboot();
     host.until_all(5, &["ready"]);
+    let (status, last) = host.sino("sino guests last");
+    eprintln!("{last}");
+    assert!(
+        status == 0 && last.starts_with("all guests were stopped on 20") && last.contains(" s of 60 s\n"),
+        "{last}"
+    );
+    for words in
+        [&["db", "stopped", "shut down"][..], &["keeps", "saved"], &["hangs", "stopped", "destroyed", "within 4 s"]]
+    {
+        assert!(last.lines().any(|line| words.iter().all(|word| line.contains(word))), "{words:?}:\n{last}");
+    }
     assert_eq!(host.calls("restore").len(), 1);
     assert_eq!(host.calls("create")["keeps"].len(), 1, "it was resumed and not started anew");
     assert!(!host.lab.path("srv/sino/saved/keeps.save").exists());
+}
+
+pub(crate) fn stop_killed() {
+    let script = "[guest.db]\nobeys_after = 300\n[guest.hangs]\nignores = true\n";
+    let toml = "[guest.hangs]\nstop_timeout = 5\nafter = ['db']\n";
+    let mut host = Host::new(script, toml);
+    for name in ["db", "hangs"] {
+        host.guest(name, "");
+    }
+    host.on();
+    host.until_all(2, &["ready"]);
+    let (status, none) = host.sino("sino guests last");
+    assert!(status == 0 && none.starts_with("no report"), "{none}");
+    assert_eq!(host.sino("sino guests last --json").1.trim(), "null");
+    assert!(host.stop_all(60).ok);
+    host.until("it is asked", |_| host.report("hangs").state == "stopping");
+    host.tell("kill");
+    host.until("it is taken up again", |_| host.said().contains("was started again"));
+    assert!(host.state().stopping, "who waits for the stop must not think that it is over");
+    host.until("the stop is over", |state| !state.stopping);
+    assert_eq!(host.lab.names(), Vec::<String>::new());
+    let (_, last) = host.sino("sino guests last --json");
+    let last: LastStop = serde_json::from_str(&last).unwrap();
+    let states: Vec<&str> = last.guests.iter().map(|guest| guest.state.as_str()).collect();
+    assert!(states == ["stopped", "stopped"] && last.within == 60, "{last:#?}");
+    host.file("srv/sino/guests-last-stop.json", "{\"guests\": [");
+    let (status, broken) = host.sino("sino guests last");
+    assert!(status == 1 && broken.contains("guests-last-stop.json cannot be used"), "{broken}");
 }
