@@ -369,8 +369,8 @@ pub(crate) fn stop_killed() {
     }
     host.on();
     host.until_all(2, &["ready"]);
-    let (status, none) = host.sino("sino guests last");
-    assert!(status == 0 && none.starts_with("no report"), "{none}");
+    let (status, nothing) = host.sino("sino guests last");
+    assert!(status == 0 && nothing.starts_with("no report"), "{nothing}");
     assert_eq!(host.sino("sino guests last --json").1.trim(), "null");
     assert!(host.stop_all(60).ok);
     host.until("it is asked", |_| host.report("hangs").state == "stopping");
@@ -381,8 +381,8 @@ pub(crate) fn stop_killed() {
     assert_eq!(host.lab.names(), Vec::<String>::new());
     let (_, last) = host.sino("sino guests last --json");
     let last: LastStop = serde_json::from_str(&last).unwrap();
-    let states: Vec<&str> = last.guests.iter().map(|guest| guest.state.as_str()).collect();
-    assert!(states == ["stopped", "stopped"] && last.within == 60, "{last:#?}");
+    let ends: Vec<&str> = last.guests.iter().map(|guest| guest.state.as_str()).collect();
+    assert!(ends == ["stopped", "stopped"] && last.within == 60, "{last:#?}");
     host.file("srv/sino/guests-last-stop.json", "{\"guests\": [");
     let (status, broken) = host.sino("sino guests last");
     assert!(status == 1 && broken.contains("guests-last-stop.json cannot be used"), "{broken}");
