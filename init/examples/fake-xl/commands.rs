@@ -79,7 +79,14 @@ fn read(file: &str) -> Result<Domain, End> {
         ends: None,
         crashes: None,
         preserve: false,
+        disks: disks(&text),
     })
+}
+
+/// What stands in quotes in the line with the disks.
+fn disks(text: &str) -> Vec<String> {
+    let line = text.lines().find(|line| line.trim_start().starts_with("disk")).unwrap_or_default();
+    line.split('\'').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 fn dry_run(script: &Script, file: &str) -> End {

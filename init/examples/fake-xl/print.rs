@@ -21,6 +21,7 @@ fn host() -> Domain {
         ends: None,
         crashes: None,
         preserve: false,
+        disks: Vec::new(),
     }
 }
 

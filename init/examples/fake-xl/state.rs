@@ -34,6 +34,9 @@ pub(crate) struct Domain {
     /// When it will have crashed.
     pub(crate) crashes: Option<u64>,
     pub(crate) preserve: bool,
+    /// Its disks, as its file has them.
+    #[serde(default)]
+    pub(crate) disks: Vec<String>,
 }
 
 impl Domain {

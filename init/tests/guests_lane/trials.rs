@@ -3,6 +3,7 @@
 use crate::host::Host;
 use crate::lab::soon;
 use sino_init::guests::engine::GuestReport;
+use sino_init::guests::xl::Call;
 use sino_init::supervisor::guests_lane::{GuestsState, LastStop};
 use std::fmt::Write as _;
 use std::os::unix::fs::symlink;
@@ -358,6 +359,65 @@ pub(crate) fn stop() {
     assert_eq!(host.calls("restore").len(), 1);
     assert_eq!(host.calls("create")["keeps"].len(), 1, "it was resumed and not started anew");
     assert!(!host.lab.path("srv/sino/saved/keeps.save").exists());
+}
+
+pub(crate) fn disks() {
+    let toml = "[guest.spare]\nautostart = false\n[guest.free]\nautostart = false\n[guest.large]\nautostart = false\n\
+        [guest.lost]\nautostart = false\n";
+    let mut host = Host::new("memory_mib = 1000\n[guest.second.create]\nms = 100\n", toml);
+    for name in ["a", "b", "c"] {
+        host.file(&format!("srv/{name}.img"), vec![0; 4096]);
+    }
+    let disk =
+        |name: &str, access: &str| format!("disk = [ 'format=raw,vdev=xvda,access={access},target=/srv/{name}.img' ]");
+    // One that somebody starts by hand, and that is none of SINO's.
+    let lines = format!("memory = 64\n{}", disk("a", "rw"));
+    let by_hand = host.lab.guest("by hand", &lines);
+    host.lab.xl.call(&Call::Create(by_hand.clone()), soon(60_000), None).unwrap();
+    host.guest("first", &disk("a", "rw"));
+    host.guest("second", &disk("b", "rw"));
+    host.guest("third", &disk("b", "rw"));
+    host.guest("spare", &disk("b", "rw"));
+    host.guest("free", &disk("c", "rw"));
+    host.guest("lost", "vif = [ 'bridge=xenbr7' ]");
+    host.file("srv/autostart/large.cfg", "name = 'large'\nkernel = '/srv/vmlinuz'\nmemory = 2000\n");
+    host.on();
+    host.until("all have ended", |_| host.report("second").state == "ready" && host.report("third").state == "refused");
+    let refused = |host: &Host, name: &str, text: &str| {
+        let report = host.report(name);
+        assert!(report.state == "refused" && report.cause.contains(text), "{name}: {report:?}");
+    };
+    refused(
+        &host,
+        "first",
+        "disk /srv/a.img of first is also that of the running domain by hand, and both write to it",
+    );
+    refused(&host, "third", "is also that of the guest second, and both write to it");
+    // By hand they are refused with the same words, and stay as they are.
+    for (name, state, text) in [
+        ("first", "refused", "is also that of the running domain by hand, and both write to it; try: "),
+        ("third", "refused", "is also that of the running domain second, and both write to it; try: "),
+        ("spare", "stopped", "is also that of the running domain second, and both write to it; try: "),
+        ("large", "stopped", "needs 2010 MiB of Xen's memory, "),
+        ("lost", "stopped", "there is no bridge xenbr7 (there are: xenbr0); try: "),
+    ] {
+        let (status, said) = host.sino(&format!("sino guests start {name}"));
+        assert!(status == 1 && said.contains(&format!("{name} cannot be started: ")) && said.contains(text), "{said}");
+        assert_eq!(host.report(name).state, state, "{name}");
+    }
+    let (status, said) = host.sino("sino guests start free --wait");
+    assert!(status == 0 && said.contains("free is ready"), "{said}");
+    // What nobody has any more is theirs.
+    host.lab.xl.destroy("by hand", soon(60_000)).unwrap();
+    assert_eq!(host.sino("sino guests start first --wait").0, 0);
+    let calls = host.calls("create");
+    assert!(["third", "spare", "large", "lost"].iter().all(|name| !calls.contains_key(*name)), "{calls:?}");
+    // sino guests check knows of it, too: of the guests, and of a file that is not in place.
+    let (status, said) = host.sino("sino guests check");
+    assert!(status == 1 && said.contains("of third is also that of the running domain second"), "{said}");
+    host.file("srv/new.cfg", format!("name = 'new'\nkernel = '/srv/vmlinuz'\nmemory = 64\n{}", disk("a", "rw")));
+    let (status, said) = host.sino("sino guests check /srv/new.cfg");
+    assert!(status == 1 && said.contains("of new is also that of the running domain first"), "{said}");
 }
 
 pub(crate) fn stop_killed() {

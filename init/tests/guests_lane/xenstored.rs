@@ -46,6 +46,7 @@ struct Domain {
     ends: Option<u64>,
     crashes: Option<u64>,
     preserve: bool,
+    disks: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -164,6 +165,10 @@ impl Store {
         let domain = |id: &str| id.parse().ok().and_then(|id: u32| self.there.get(&id));
         let value = match part.as_slice() {
             ["local", "domain", id, "name"] => domain(id).map(|domain| domain.name.clone().into_bytes()),
+            ["local", "domain", "0", "backend", "qdisk", id, disk, leaf] => {
+                let disk = domain(id).zip(disk.parse().ok()).and_then(|(domain, at): (_, usize)| domain.disks.get(at));
+                disk.and_then(|disk| backend(disk, leaf))
+            }
             ["local", "domain", id, "vm"] => domain(id).map(|domain| format!("/vm/{}", domain.uuid).into_bytes()),
             _ => None,
         };
@@ -171,6 +176,14 @@ impl Store {
             1 if path == "/local/domain" => {
                 let ids = self.there.keys().flat_map(|id| format!("{id}\0").into_bytes());
                 Ok(b"0\0".iter().copied().chain(ids).collect())
+            }
+            1 if path == "/local/domain/0/backend/qdisk" => {
+                let with = self.there.values().filter(|domain| !domain.disks.is_empty());
+                Ok(with.flat_map(|domain| format!("{}\0", domain.id).into_bytes()).collect())
+            }
+            1 if path.starts_with("/local/domain/0/backend/qdisk/") => {
+                let disks = part.last().and_then(|id| domain(id)).map_or(0, |domain| domain.disks.len());
+                Ok((0..disks).flat_map(|disk| format!("{disk}\0").into_bytes()).collect())
             }
             2 if path == "/" => Ok(vec![]),
             2 => value.or_else(|| self.values.get(path).cloned()).ok_or("ENOENT"),
@@ -182,6 +195,16 @@ impl Store {
             17 => Ok(if domain(path).is_some() { b"T\0".to_vec() } else { b"F\0".to_vec() }),
             _ => Err("ENOENT"),
         }
+    }
+}
+
+/// What qemu is told of a disk.
+fn backend(disk: &str, leaf: &str) -> Option<Vec<u8>> {
+    let target = disk.split_once("target=")?.1;
+    match leaf {
+        "params" => Some(format!("aio:{target}").into_bytes()),
+        "mode" => Some(if disk.contains("access=rw") { b"w".to_vec() } else { b"r".to_vec() }),
+        _ => None,
     }
 }
 

@@ -115,6 +115,18 @@ pub enum Filter {
     Only(Vec<String>),
 }
 
+impl Filter {
+    /// Whether it wants the guest of this name, which starts by itself or not.
+    #[must_use]
+    pub fn wants(&self, name: &str, autostart: bool) -> bool {
+        match self {
+            Self::All => autostart,
+            Self::Off => false,
+            Self::Only(names) => names.iter().any(|wanted| wanted == name),
+        }
+    }
+}
+
 /// Why xl did not do it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum XlError {

@@ -33,15 +33,17 @@ impl Engine {
             self.tell_unknown(names);
         }
         for guest in self.guests.values_mut().filter(|guest| guest.state.is_settled() && !guest.state.is_up()) {
-            let (wanted, not) = match filter {
-                Filter::All => (guest.spec.guest.autostart, "it does not start by itself"),
-                Filter::Off => (false, "no guest is to be started in this boot"),
-                Filter::Only(names) => (names.contains(&guest.spec.name), "it is not among the guests to be started"),
+            let wanted = filter.wants(&guest.spec.name, guest.spec.guest.autostart);
+            let not = match filter {
+                Filter::All => "it does not start by itself",
+                Filter::Off => "no guest is to be started in this boot",
+                Filter::Only(_) => "it is not among the guests to be started",
             };
-            match guest.state {
-                State::Refused { .. } => {}
+            match (&guest.state, guest.spec.refused.clone()) {
+                (State::Refused { .. }, _) => {}
+                (_, Some(why)) if wanted && guest.managed => guest.refuse(&why, now, &mut self.actions),
                 _ if wanted && guest.managed => guest.want(false, now),
-                State::Stopped { .. } => guest.enter(State::Stopped { how: not.into() }, now),
+                (State::Stopped { .. }, _) => guest.enter(State::Stopped { how: not.into() }, now),
                 _ => {}
             }
         }
@@ -77,10 +79,7 @@ impl Engine {
         if guest.state.is_up() || matches!(guest.state, State::Starting { .. } | State::Stopping { .. }) {
             return;
         }
-        let why = clean(why, 500);
-        guest.note(&format!("it is not started: {why}"), true, &mut self.actions);
-        guest.wanted = false;
-        guest.enter(State::Refused { why }, now);
+        guest.refuse(why, now, &mut self.actions);
     }
 
     /// Looks at each guest that waits or is held, in the sequence of the graph, so that what follows for one is known when
@@ -204,6 +203,14 @@ impl Engine {
 }
 
 impl Record {
+    /// It must not be started.
+    fn refuse(&mut self, why: &str, now: u64, actions: &mut Vec<Action>) {
+        let why = clean(why, 500);
+        self.note(&format!("it is not started: {why}"), true, actions);
+        self.wanted = false;
+        self.enter(State::Refused { why }, now);
+    }
+
     /// xl did not start it: what then?
     fn not_created(&mut self, job: Job, error: &XlError, daemons: bool, now: u64, actions: &mut Vec<Action>) {
         let last = matches!(error, XlError::Final(_));
