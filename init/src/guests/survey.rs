@@ -105,12 +105,19 @@ fn listed(
     let mut files = Vec::new();
     for guest in guests {
         survey.problems.extend(guest.problems.iter().map(ToString::to_string));
-        if let Some(table) = guest.section.as_ref().filter(|table| **table != guest.name) {
-            let (name, file) = (clean(&guest.name, 100), guest.path.display().to_string());
-            refused.insert(
-                table.clone(),
-                format!("its file {} calls it {name}: call the table guest.{name} too", clean(&file, 300)),
-            );
+        let (name, file) = (clean(&guest.name, 100), clean(&guest.path.to_string_lossy(), 300));
+        for table in guest.sections.iter().filter(|table| **table != guest.name) {
+            refused.insert(table.clone(), format!("its file {file} calls it {name}: call the table guest.{name} too"));
+        }
+        if guest.is_misnamed() {
+            continue;
+        }
+        let other = config.guest.get(&guest.name).and_then(|table| table.config.as_ref());
+        if let Some(other) = other.filter(|_| guest.sections.is_empty()) {
+            let other = clean(other, 300);
+            survey
+                .problems
+                .push(format!("{file}: is left out, because guest.{name} in sino.toml names another file, {other}"));
             continue;
         }
         files.push(settings::Found { name: guest.name.clone(), config: guest.path });
@@ -265,6 +272,32 @@ mod tests {
         let survey = played.survey(4000, "[guest.x]\nconfig = '/srv/other/x.cfg'\n");
         assert_eq!(names(&survey), ["x"]);
         assert!(refused(&survey, "x").unwrap().ends_with("calls it y: call the table guest.y too"));
+    }
+
+    #[test]
+    fn a_guest_that_a_table_and_a_folder_name_is_one() {
+        let played = Played::new();
+        played.guest("srv/autostart/a.cfg", "a", 100, "");
+        played.guest("srv/other/b.cfg", "b", 100, "");
+        std::os::unix::fs::symlink("../other/b.cfg", played.root.path().join("srv/autostart/b.cfg")).unwrap();
+        let toml = "[guest.a]\nconfig = '/srv/autostart/a.cfg'\n[guest.b]\nconfig = '/srv/autostart/../other/b.cfg'\n";
+        let survey = played.survey(4000, toml);
+        assert_eq!((names(&survey), survey.problems.as_slice()), (vec!["a", "b"], &[][..]));
+        assert!(survey.specs.iter().all(|spec| spec.refused.is_none()));
+        // Two files: the table's counts for everything, or nothing does.
+        played.guest("srv/other/c.cfg", "c", 100, "");
+        played.guest("srv/autostart/c.cfg", "c", 9999, "vif = ['bridge=none']");
+        let survey = played.survey(4000, "[guest.c]\nconfig = '/srv/other/c.cfg'\n");
+        assert_eq!((refused(&survey, "c"), survey.files["c"].as_path()), (None, Path::new("/srv/other/c.cfg")));
+        assert_eq!(survey.configs["c"].memory_mib(), 100);
+        assert!(survey.problems[0].contains("/srv/autostart/c.cfg: has the guest name \"c\", as has /srv/other/c.cfg"));
+        let survey = played.survey(4000, "[guest.c]\nconfig = '/srv/typing-error.cfg'\n");
+        assert_eq!(refused(&survey, "c"), Some("its file /srv/typing-error.cfg cannot be used"));
+        let told = survey.problems.join("\n");
+        assert!(
+            told.contains("/srv/autostart/c.cfg: is left out, because guest.c in sino.toml names another"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -214,9 +214,9 @@ pub(crate) fn garbage() {
 
 pub(crate) fn bad_files() {
     let toml = "[guest.good]\norder = 'first'\nafter = 7\n[guest.ghost]\nafter = ['good']\n[guest.good2]\nafter = ['nobody']\n\
-        [guest.other]\nconfig = '/srv/autostart/misnamed.cfg'\n[guests]\nparallel = 'many'\n";
+        [guest.other]\nconfig = '/srv/autostart/misnamed.cfg'\n[guest.twice]\nconfig = '/srv/autostart/twice.cfg'\n[guests]\nparallel = 'many'\n";
     let mut host = Host::new("", toml);
-    for name in ["good", "good2", "two words"] {
+    for name in ["good", "good2", "two words", "twice"] {
         host.guest(name, "");
     }
     host.guest("unknown", "colour = \"green\"\nvcpu = 2");
@@ -242,7 +242,7 @@ pub(crate) fn bad_files() {
         state.guests.len() > 5
             && state.guests.iter().all(|guest| ["ready", "refused", "failed"].contains(&guest.state.as_str()))
     });
-    for name in ["good", "good2", "two words", "unknown", "disk1", "bridge"] {
+    for name in ["good", "good2", "two words", "twice", "unknown", "disk1", "bridge"] {
         assert_eq!(host.report(name).state, "ready", "{name}: {:?}", host.report(name));
     }
     for (name, text) in [("no-kernel", "/srv/none"), ("disk2", "disk1"), ("no-bridge", "xenbr7"), ("other", "another")]
@@ -271,6 +271,9 @@ pub(crate) fn bad_files() {
     ] {
         assert!(problems.contains(text), "nothing of {text}:\n{problems}");
     }
+    assert!(!problems.contains("twice.cfg"), "it is one guest:\n{problems}");
+    let twin = "/srv/autostart/zz-twin.cfg: has the guest name \"good\", as has /srv/autostart/good.cfg";
+    assert!(problems.contains(twin), "both files are named:\n{problems}");
     assert!(!host.said().contains("panicked"), "{}", host.said());
 }
 

@@ -193,8 +193,8 @@ pub fn all(root: &Path, config: &Config, of_toml: &[Problem], survey: &Survey) -
         let wrong = problem.severity == Severity::Error;
         Note::new(wrong, problem.to_string())
     }));
-    let known: Vec<Found> =
-        found.guests.iter().map(|guest| Found { name: guest.name.clone(), config: guest.path.clone() }).collect();
+    let named = found.guests.iter().filter(|guest| !guest.is_misnamed());
+    let known: Vec<Found> = named.map(|guest| Found { name: guest.name.clone(), config: guest.path.clone() }).collect();
     let listed = settings::list(&known, config).problems;
     let nodes: Vec<Node> = survey.specs.iter().map(node).collect();
     let of_order = graph(&nodes).problems;
