@@ -78,6 +78,7 @@ fn read(file: &str) -> Result<Domain, End> {
         made: now(),
         ends: None,
         crashes: None,
+        reboots: None,
         preserve: false,
         disks: disks(&text),
     })
@@ -164,6 +165,7 @@ fn run_on(script: &Script, guest: &Guest, name: &str) {
             domain.building = false;
             domain.made = now();
             domain.crashes = guest.crash_after.map(|ms| now() + ms);
+            domain.reboots = guest.reboot_after.map(|ms| now() + ms);
         }
     });
     if guest.daemon {

@@ -20,6 +20,7 @@ fn host() -> Domain {
         made: 0,
         ends: None,
         crashes: None,
+        reboots: None,
         preserve: false,
         disks: Vec::new(),
     }

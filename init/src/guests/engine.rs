@@ -12,6 +12,7 @@
 mod event;
 mod reconcile;
 mod record;
+mod remains;
 mod report;
 mod respec;
 mod running;
@@ -99,6 +100,7 @@ impl Engine {
             Event::Created { name, result } => self.created(&name, result, now),
             Event::Probed { name, domid, result } => self.probed(&name, domid, result, now),
             Event::Gone { name, domid, reason } => self.gone(&name, domid, reason, now),
+            Event::Remains { name, domid, reason } => self.remains(&name, domid, reason, now),
             Event::Appeared { name, domid } => self.appeared(&name, domid, now),
             Event::ShutdownEnded { name, result } => self.shutdown_ended(&name, result, now),
             Event::SaveEnded { name, result } => self.save_ended(&name, result, now),

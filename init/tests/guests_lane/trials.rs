@@ -206,8 +206,7 @@ pub(crate) fn garbage() {
     }
     host.on();
     host.until_all(2, &["ready"]);
-    host.tell("kill");
-    host.until("it is taken up again", |_| host.said().contains("was started again"));
+    host.kill();
     host.until_all(2, &["ready"]);
     assert_eq!(host.calls("create").values().map(Vec::len).collect::<Vec<_>>(), [1, 1]);
 }
@@ -423,6 +422,39 @@ pub(crate) fn disks() {
     assert!(status == 1 && said.contains("of new is also that of the running domain first"), "{said}");
 }
 
+pub(crate) fn ends() {
+    let script = "[guest.stays]\ncrash_after = 400\npreserve = true\n[guest.reboots]\nreboot_after = 400\n\
+        [guest.never]\nreboot_after = 400\n[guest.always]\nreboot_after = 400\n[guest.crashes]\ncrash_after = 400\n";
+    let toml = "[guest.never]\nrestart = 'no'\n[guest.always]\nrestart = 'always'\n";
+    let mut host = Host::new(script, toml);
+    for name in ["stays", "reboots", "never", "always", "crashes"] {
+        host.guest(name, "");
+    }
+    host.on();
+    let state = host.until("all have ended", |state| {
+        let is = |name: &str, word: &str| state.guests.iter().any(|guest| guest.name == name && guest.state == word);
+        is("stays", "crashed") && is("reboots", "stopped") && is("never", "stopped") && is("always", "backing off")
+    });
+    let cause = |name: &str| state.guests.iter().find(|guest| guest.name == name).unwrap().cause.clone();
+    assert!(cause("stays").starts_with("crashed; its domain"), "{}", cause("stays"));
+    assert_eq!(cause("reboots"), "wanted to reboot, and on_reboot in its file does not let it");
+    host.until("what crashed is started again", |_| {
+        host.calls("create").get("crashes").is_some_and(|calls| calls.len() == 2)
+    });
+    host.kill();
+    assert_eq!(host.report("stays").state, "crashed");
+    let (status, said) = host.sino("sino guests start stays");
+    assert!(
+        status == 1 && said.contains("stays cannot be started: its domain") && said.contains("guests stop stays"),
+        "{said}"
+    );
+    assert_eq!(host.calls("create").values().map(Vec::len).min(), Some(1));
+    let (status, said) = host.sino("sino guests stop stays --wait");
+    assert!(status == 0 && said.contains("stays is stopped"), "{said}");
+    assert!(!host.lab.names().contains(&"stays".to_owned()));
+    assert!(["stays", "reboots", "never"].iter().all(|name| host.calls("create")[*name].len() == 1));
+}
+
 pub(crate) fn stop_killed() {
     let script = "[guest.db]\nobeys_after = 300\n[guest.hangs]\nignores = true\n";
     let toml = "[guest.hangs]\nstop_timeout = 5\nafter = ['db']\n";
@@ -437,8 +469,7 @@ pub(crate) fn stop_killed() {
     assert_eq!(host.sino("sino guests last --json").1.trim(), "null");
     assert!(host.stop_all(60).ok);
     host.until("it is asked", |_| host.report("hangs").state == "stopping");
-    host.tell("kill");
-    host.until("it is taken up again", |_| host.said().contains("was started again"));
+    host.kill();
     assert!(host.state().stopping, "who waits for the stop must not think that it is over");
     host.until("the stop is over", |state| !state.stopping);
     assert_eq!(host.lab.names(), Vec::<String>::new());

@@ -5,7 +5,7 @@
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -45,6 +45,7 @@ struct Domain {
     uuid: String,
     ends: Option<u64>,
     crashes: Option<u64>,
+    reboots: Option<u64>,
     preserve: bool,
     disks: Vec<String>,
 }
@@ -60,6 +61,8 @@ struct Store {
     there: BTreeMap<u32, Domain>,
     connections: Vec<Connection>,
     last: u64,
+    /// Domains that have crashed and stay.
+    preserved: BTreeSet<u32>,
     values: BTreeMap<String, Vec<u8>>,
 }
 
@@ -123,15 +126,23 @@ fn look(store: &Mutex<Store>) -> Option<u64> {
     let (mut next, mut there) = (None, BTreeMap::new());
     for domain in domains {
         let crash = domain.crashes.filter(|_| !domain.preserve);
-        let end = [domain.ends, crash].into_iter().flatten().min();
+        let end = [domain.ends, crash, domain.reboots].into_iter().flatten().min();
+        let stays = domain.crashes.filter(|_| domain.preserve);
+        if stays.is_some_and(|at| at <= time) && store.preserved.insert(domain.id) {
+            stopped(&domain, 3, "preserve");
+            store.fire("@releaseDomain");
+        }
+        next = [next, stays.filter(|at| *at > time)].into_iter().flatten().min();
         if end.is_some_and(|end| end <= time) {
             if store.there.contains_key(&domain.id) {
-                let code = if domain.ends.is_some() { 0 } else { 3 };
-                let text = format!(
-                    "Domain {} has shut down, reason code {code} 0x{code}\nAction for shutdown reason code {code} is destroy\n",
-                    domain.id
-                );
-                fs::write(format!("/var/log/xen/xl-{}.log", domain.name), text).unwrap();
+                let code = if domain.ends.is_some() {
+                    0
+                } else if domain.reboots.is_some() {
+                    1
+                } else {
+                    3
+                };
+                stopped(&domain, code, "destroy");
             }
             continue;
         }
@@ -148,6 +159,15 @@ fn look(store: &Mutex<Store>) -> Option<u64> {
         store.fire("@releaseDomain");
     }
     next
+}
+
+/// What the xl that waits for a domain writes.
+fn stopped(domain: &Domain, code: u32, action: &str) {
+    let id = domain.id;
+    let text = format!(
+        "Domain {id} has shut down, reason code {code} 0x{code}\nAction for shutdown reason code {code} is {action}\n"
+    );
+    fs::write(format!("/var/log/xen/xl-{}.log", domain.name), text).unwrap();
 }
 
 impl Store {

@@ -68,6 +68,15 @@ pub enum Event {
         /// Why.
         reason: Reason,
     },
+    /// A domain has shut down, and stays: as its file says, or because nobody takes it away.
+    Remains {
+        /// The guest.
+        name: String,
+        /// The domain.
+        domid: u32,
+        /// For what it has shut down.
+        reason: Reason,
+    },
     /// A domain runs that the engine did not start. Not for domains that are still being built.
     Appeared {
         /// Its name.
@@ -155,6 +164,8 @@ pub enum Reason {
     PowerOff,
     /// The guest wants to be started anew.
     Reboot,
+    /// So it does, and xl has not done it, because the guest's file says so (`on_reboot`).
+    NoReboot,
     /// It was suspended, as by `xl save`.
     Suspend,
     /// It crashed.

@@ -32,7 +32,8 @@ impl Engine {
         if let Filter::Only(names) = filter {
             self.tell_unknown(names);
         }
-        for guest in self.guests.values_mut().filter(|guest| guest.state.is_settled() && !guest.state.is_up()) {
+        let rests = |guest: &&mut Record| guest.state.is_settled() && !guest.state.is_up() && !guest.has_remains();
+        for guest in self.guests.values_mut().filter(rests) {
             let wanted = filter.wants(&guest.spec.name, guest.spec.guest.autostart);
             let not = match filter {
                 Filter::All => "it does not start by itself",
@@ -64,11 +65,13 @@ impl Engine {
     pub(super) fn start_one(&mut self, name: &str, now: u64) {
         let stopping = self.stopping.is_some();
         let Some(guest) = self.guests.get_mut(name) else { return self.tell_unknown(&[name.to_owned()]) };
+        let remains = guest.has_remains();
         match guest.state {
             _ if stopping => guest.note("all guests are being stopped; it is not started", true, &mut self.actions),
             _ if guest.state.is_up() => guest.note("it runs already", false, &mut self.actions),
             State::Stopping { .. } => guest.then_start = true,
             State::Starting { .. } => {}
+            _ if remains => guest.note("its old domain is still there; it is not started", true, &mut self.actions),
             _ if !guest.managed => guest.note("it has no configuration to start it with", true, &mut self.actions),
             _ => guest.want(true, now),
         }
@@ -179,8 +182,11 @@ impl Engine {
                     guest.note(&text, false, &mut self.actions);
                     guest.up(domid, now, &mut self.actions);
                 }
+                let remains = guest.remains_early.take().filter(|(domain, _)| *domain == domid);
                 if let Some((_, reason)) = guest.gone_early.take().filter(|(gone, _)| *gone == domid) {
                     self.gone(name, domid, reason, now);
+                } else if let Some((_, reason)) = remains {
+                    self.remains(name, domid, reason, now);
                 } else if matches!(guest.state, State::Stopping { .. }) {
                     if all {
                         guest.enter(State::Stopping { how: How::Queued }, now);

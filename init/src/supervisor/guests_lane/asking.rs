@@ -76,6 +76,11 @@ impl GuestsLane {
         {
             bail!("{} cannot be started: {}", clean(name, 64), clean(why, 700));
         }
+        if let Wish::Start { name } = wish
+            && let Some(why) = running.engine.remainder(name)
+        {
+            bail!("{0} cannot be started: {1}", clean(name, 64), why.replace("NAME", &clean(name, 64)));
+        }
         let (event, text) = match wish.clone() {
             Wish::Start { name } => (Event::Start { name: name.clone() }, format!("{name} is being started")),
             Wish::Stop { name } => (Event::Stop { name: name.clone() }, format!("{name} is being stopped")),
