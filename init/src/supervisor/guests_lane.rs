@@ -17,10 +17,10 @@ use crate::config::schema::Config;
 use crate::guests::daemons::{self, Daemons};
 use crate::guests::driver::{Driver, Places, Told};
 use crate::guests::engine::{self, Action, Engine, Event};
+use crate::guests::survey::Wanted;
 use crate::guests::xl::{Xl, wait_for_orphans};
 use crate::storage::Host;
 use anyhow::{Context, Result};
-use asking::reply;
 use log::Level;
 use look::{DOM0, Size, filter, known, sizes};
 pub use look::{Seen, look};
@@ -29,7 +29,7 @@ use sino_boot::layout;
 use sino_boot::record::now_us;
 pub use state::{GuestsState, Wish};
 use state::{keep, kept, told_before, write};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 pub use stopping::{LastStop, Stop};
@@ -50,8 +50,10 @@ pub struct GuestsLane {
     /// When the lane began, in microseconds since the kernel started.
     since_us: u64,
     first_is_told: bool,
-    /// Who asked for something that waits for a new survey.
-    asked: Vec<(Wish, mpsc::Sender<Answer>)>,
+    /// Who asked for something that waits for a new survey, in that order.
+    asked: VecDeque<(Wish, mpsc::Sender<Answer>)>,
+    /// Whether the survey for the first of them is under way.
+    looks: bool,
     /// What became of domains before the survey was through.
     early: Vec<Event>,
 }
@@ -99,7 +101,8 @@ impl GuestsLane {
             state: GuestsState { without: None, ..told_before() },
             since_us: now_us(),
             first_is_told: false,
-            asked: Vec::new(),
+            asked: VecDeque::new(),
+            looks: false,
             early: Vec::new(),
         })
     }
@@ -176,23 +179,24 @@ impl GuestsLane {
         let ready = ready && self.phase == Phase::Waiting;
         let Some(config) = self.config.clone().filter(|_| ready) else { return };
         self.phase = Phase::Begun;
-        self.survey(move || {
+        let load = move || {
             wait_for_orphans(ORPHAN);
             config
-        });
+        };
+        if let Err(error) = self.survey(Wanted { first: Vec::new(), filter: filter() }, load) {
+            log::error!("{error:#}; systemctl restart sino");
+        }
     }
 
     /// Looks at the guests with the configuration that `load` gives, in a thread of its own.
-    fn survey(&self, load: impl FnOnce() -> Config + Send + 'static) {
+    fn survey(&self, wanted: Wanted, load: impl FnOnce() -> Config + Send + 'static) -> Result<()> {
         let news = self.sender.clone();
         let started = std::thread::Builder::new().name("survey".into()).spawn(move || {
             let config = load();
-            let seen = look(&config);
+            let seen = look(&config, &wanted);
             news.send(News::Surveyed(Box::new(config), Box::new(seen)));
         });
-        if let Err(error) = started {
-            log::error!("the guests are not looked for: {error}; systemctl restart sino");
-        }
+        started.map(drop).context("looking for the guests")
     }
 
     /// The engine begins with what was found, or goes on where the last one was.
@@ -203,15 +207,13 @@ impl GuestsLane {
         } else {
             self.begin_engine(seen);
         }
-        for (wish, answer) in std::mem::take(&mut self.asked) {
-            reply(&answer, self.obey(&wish));
-        }
+        self.seen_for_asked();
     }
 
     /// What there is of guests may have changed.
     fn seen_again(&mut self, seen: Seen) {
         let Some(running) = &mut self.running else { return };
-        let Seen { survey, domains } = seen;
+        let Seen { survey, domains, .. } = seen;
         running.sizes = sizes(&survey, &domains);
         running.driver.files(survey.files);
         running.engine.respec(survey.specs, now_us());
@@ -231,7 +233,7 @@ impl GuestsLane {
         };
         let sender = self.sender.clone();
         let mut driver = Driver::new(xl, Places::default(), Arc::new(move |told| sender.send(News::Guest(told))));
-        let Seen { survey, domains } = seen;
+        let Seen { survey, domains, .. } = seen;
         let sizes = sizes(&survey, &domains);
         driver.files(survey.files);
         for problem in &survey.problems {

@@ -103,6 +103,14 @@ impl Host {
             .unwrap_or_else(|error| panic!("{} ended: {error}", machine::WORD));
     }
 
+    /// Kills the supervisor, and waits until the next one has looked at the guests.
+    pub(crate) fn kill(&mut self) {
+        let surveys = |host: &Self| host.said().matches("] survey ...").count();
+        let before = surveys(self);
+        self.tell("kill");
+        self.until("it is taken up again", |_| surveys(self) > before);
+    }
+
     /// A new boot: nothing in `/run` but what the other lanes have found.
     pub(crate) fn reboot(&mut self) {
         self.tell("stop");

@@ -1,12 +1,14 @@
 //! What an administrator asks of the lane, and its answers.
 
+use super::look::filter;
 use super::{GuestsLane, Wish};
 use crate::config::origins::clean;
-use crate::guests::engine::{Event, Filter, State};
+use crate::guests::engine::{Event, Filter};
 use crate::guests::settings::nearest;
+use crate::guests::survey::Wanted;
 use crate::supervisor::control::Answer;
 use crate::supervisor::storage_lane;
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use std::sync::mpsc;
 
 impl GuestsLane {
@@ -16,10 +18,41 @@ impl GuestsLane {
         if !starts || self.running.is_none() || self.state.without.is_some() {
             return reply(&answer, self.obey(&wish));
         }
-        self.asked.push((wish, answer));
-        if self.asked.len() == 1 {
-            self.survey(|| storage_lane::load(true).config);
+        self.asked.push_back((wish, answer));
+        self.look_for_asked();
+    }
+
+    /// Looks again at what there is, for the first who waits: what one takes, the next cannot have.
+    fn look_for_asked(&mut self) {
+        let (Some((wish, _)), Some(running)) = (self.asked.front(), &self.running) else { return };
+        if self.looks {
+            return;
         }
+        let mut wanted = Wanted { first: running.engine.on_their_way(), filter: filter() };
+        match wish {
+            Wish::Start { name } | Wish::Restart { name } => wanted.first.push(name.clone()),
+            _ => wanted.filter = Filter::All,
+        }
+        match self.survey(wanted, || storage_lane::load(true).config) {
+            Ok(()) => self.looks = true,
+            Err(error) => {
+                let why = format!("{error:#}");
+                for (_, answer) in std::mem::take(&mut self.asked) {
+                    reply(&answer, Err(anyhow!("{why}; try again")));
+                }
+            }
+        }
+    }
+
+    /// It was looked at.
+    pub(super) fn seen_for_asked(&mut self) {
+        if !std::mem::take(&mut self.looks) {
+            return;
+        }
+        if let Some((wish, answer)) = self.asked.pop_front() {
+            reply(&answer, self.obey(&wish));
+        }
+        self.look_for_asked();
     }
 
     pub(super) fn obey(&mut self, wish: &Wish) -> Result<String> {
@@ -39,9 +72,14 @@ impl GuestsLane {
             bail!("there is no guest {}{meant}; sino guests check names what is wrong with the files", clean(name, 64));
         }
         if let Wish::Start { name } | Wish::Restart { name } = wish
-            && let Some(State::Refused { why }) = running.engine.state(name)
+            && let Some(why) = running.engine.refusal(name)
         {
-            bail!("{} cannot be started: {why}", clean(name, 64));
+            bail!("{} cannot be started: {}", clean(name, 64), clean(why, 700));
+        }
+        if let Wish::Start { name } = wish
+            && let Some(why) = running.engine.remainder(name)
+        {
+            bail!("{0} cannot be started: {1}", clean(name, 64), why.replace("NAME", &clean(name, 64)));
         }
         let (event, text) = match wish.clone() {
             Wish::Start { name } => (Event::Start { name: name.clone() }, format!("{name} is being started")),
@@ -57,7 +95,7 @@ impl GuestsLane {
 }
 
 /// Answers who asked.
-pub(super) fn reply(answer: &mpsc::Sender<Answer>, result: Result<String>) {
+fn reply(answer: &mpsc::Sender<Answer>, result: Result<String>) {
     let (ok, text) = match result {
         Ok(text) => (true, text),
         Err(error) => (false, format!("{error:#}")),
