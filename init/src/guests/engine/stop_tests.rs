@@ -314,8 +314,8 @@ fn saving_has_the_time_that_others_leave_and_not_that_of_shutting_down() {
         let until_us = world.now + 180 * SECOND;
         world.feed(Event::StopAll { until_us });
         world.settle();
-        let word = |name: &str| world.engine.state(name).unwrap().word();
-        assert_eq!((word("big"), word("alone")), (big, alone), "{save_s} {:#?}", world.engine.report());
+        let ends = |name: &str| world.engine.state(name).unwrap().word();
+        assert_eq!((ends("big"), ends("alone")), (big, alone), "{save_s} {:#?}", world.engine.report());
         assert_eq!(state(&world, "db"), "stopped: shut down", "{save_s}");
     }
 }
