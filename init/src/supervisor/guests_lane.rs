@@ -9,6 +9,7 @@ mod look;
 mod state;
 mod stopping;
 mod watching;
+mod weight;
 
 use super::control::Answer;
 use super::lane::{self, Lane};
@@ -33,6 +34,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 pub use stopping::{LastStop, Stop};
+use weight::weigh_dom0;
 
 /// How long an xl of a supervisor that was killed may take from its start: as long as the slowest of a supervisor that lives.
 const ORPHAN: Duration = Duration::from_secs(900);
@@ -232,6 +234,8 @@ impl GuestsLane {
             }
         };
         let sender = self.sender.clone();
+        let guests = self.config.as_ref().map(|config| config.guests.clone()).unwrap_or_default();
+        weigh_dom0(&xl, seen.scheduler, guests.dom0_weight);
         let mut driver = Driver::new(xl, Places::default(), Arc::new(move |told| sender.send(News::Guest(told))));
         let Seen { survey, domains, .. } = seen;
         let sizes = sizes(&survey, &domains);
@@ -241,7 +245,6 @@ impl GuestsLane {
         }
         self.state.problems = survey.problems;
         self.state.budget = survey.budget.map(|plan| plan.to_string()).unwrap_or_default();
-        let guests = self.config.as_ref().map(|config| config.guests.clone()).unwrap_or_default();
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let kept = kept();
         let fresh = kept.is_none();

@@ -6,7 +6,7 @@ use crate::guests::engine::{self, Filter};
 use crate::guests::needs::Use;
 use crate::guests::survey::{Host as Surveyed, Survey, Wanted, survey};
 use crate::guests::xenstore::{Client, SOCKET, disks::disks};
-use crate::guests::xl::{Domain, Xl};
+use crate::guests::xl::{Domain, Scheduler, Xl};
 use crate::storage::Host;
 use crate::storage::lvm::Group;
 use sino_boot::options::{self, Autostart};
@@ -29,6 +29,8 @@ pub struct Seen {
     pub survey: Survey,
     /// What runs.
     pub domains: Vec<Domain>,
+    /// Which scheduler shares out the CPUs, if it knows weights.
+    pub scheduler: Option<Scheduler>,
     /// The disks of what runs, as far as the xenstore tells.
     pub disks: Vec<Use>,
 }
@@ -72,6 +74,7 @@ pub fn look(config: &Config, wanted: &Wanted) -> Seen {
     let domains = domains.unwrap_or_default();
     let info = xl.as_ref().ok().and_then(|xl| xl.info(until).inspect_err(|error| log::warn!("{error}")).ok());
     let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let scheduler = info.as_deref().and_then(Scheduler::of_info);
     let memory = info.and_then(|info| {
         let commandline = info.lines().find_map(|line| line.strip_prefix("xen_commandline")).unwrap_or_default();
         let balloons = balloons_dom0(&text("/etc/xen/xl.conf"), commandline.trim_start_matches([' ', ':']));
@@ -90,5 +93,5 @@ pub fn look(config: &Config, wanted: &Wanted) -> Seen {
         Vec::new()
     });
     let host = Surveyed { root: Path::new("/"), memory, groups, running: &running, disks: &used };
-    Seen { survey: survey(&host, config, wanted), domains, disks: used }
+    Seen { survey: survey(&host, config, wanted), domains, scheduler, disks: used }
 }
