@@ -32,7 +32,8 @@ pub enum GuestsAction {
     Start {
         /// The guest.
         name: Option<String>,
-        /// Wait until it is ready, or will not be; 900 s if no number is given. The exit status tells.
+        /// Wait until it is ready, or will not be (without a name: each that is started); 900 s if no number is given. The exit
+        /// status tells.
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "900",
               value_parser = clap::value_parser!(u32).range(1..=86400))]
         wait: Option<u32>,
@@ -105,9 +106,7 @@ pub fn run(action: Option<&GuestsAction>, json: bool, watch: bool) -> Result<Exi
     match action {
         None if watch => watched()?,
         None => show(json)?,
-        Some(GuestsAction::Start { name: None, .. }) => {
-            println!("{}", control::ask(&Request::Guests(Wish::StartAll))?);
-        }
+        Some(GuestsAction::Start { name: None, wait }) => return start_all(*wait),
         Some(GuestsAction::Start { name: Some(name), wait }) => {
             let wish = Wish::Start { name: name.clone() };
             return wished(wish, name, *wait, |_| Goal::Ready { other_than: None });
@@ -139,7 +138,25 @@ fn wished(wish: Wish, name: &str, wait: Option<u32>, goal: impl FnOnce(Option<u3
     let before = state_at(path).ok().and_then(|state| state.guests.into_iter().find(|guest| guest.name == name));
     println!("{}", control::ask(&Request::Guests(wish))?);
     let Some(seconds) = wait else { return Ok(ExitCode::SUCCESS) };
-    waiting::for_one(path, name, goal(before.and_then(|guest| guest.domid)), Duration::from_secs(seconds.into()))
+    let wanted = [(name.to_owned(), goal(before.and_then(|guest| guest.domid)))];
+    waiting::for_all(path, &wanted, Duration::from_secs(seconds.into()))
+}
+
+/// Has all guests started that start by themselves, and waits for those that are if that is wanted.
+fn start_all(wait: Option<u32>) -> Result<ExitCode> {
+    let (path, asked_us) = (Path::new(layout::GUESTS_STATE), now_us());
+    println!("{}", control::ask(&Request::Guests(Wish::StartAll))?);
+    let Some(seconds) = wait else { return Ok(ExitCode::SUCCESS) };
+    // The supervisor has written what follows before it answered.
+    let state = state_at(path)?;
+    if state.stopping {
+        bail!("none is started: all guests are being stopped");
+    }
+    let wanted = waiting::starting(&state, asked_us);
+    if wanted.is_empty() {
+        println!("there is none to start");
+    }
+    waiting::for_all(path, &wanted, Duration::from_secs(seconds.into()))
 }
 
 /// How the guests are.
