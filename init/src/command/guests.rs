@@ -28,33 +28,35 @@ const REFRESH: Duration = Duration::from_secs(5);
 /// What is done with guests.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum GuestsAction {
-    /// Starts a guest, whether it would start by itself or not; all that start by themselves if none is named.
+    /// Starts guests, whether they would start by themselves or not; all that start by themselves if none is named.
     Start {
-        /// The guest.
-        name: Option<String>,
-        /// Wait until it is ready, or will not be (without a name: each that is started); 900 s if no number is given. The exit
-        /// status tells.
+        /// The guests.
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+        /// Wait until each that is started is ready, or will not be; 900 s if no number is given. The exit status tells.
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "900",
               value_parser = clap::value_parser!(u32).range(1..=86400))]
         wait: Option<u32>,
     },
-    /// Asks a guest to shut down; all guests in the reverse of their order if none is named, and waits for them.
+    /// Asks guests to shut down; all guests in the reverse of their order if none is named, and waits for them.
     Stop {
-        /// The guest.
-        name: Option<String>,
+        /// The guests.
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
         /// Seconds that all of them may take; what is left then is saved or destroyed, as configured.
-        #[arg(long, value_name = "SECONDS", conflicts_with = "name", value_parser = clap::value_parser!(u32).range(1..=3600))]
+        #[arg(long, value_name = "SECONDS", conflicts_with = "names", value_parser = clap::value_parser!(u32).range(1..=3600))]
         deadline: Option<u32>,
-        /// Wait until it is down, or left running; 900 s if no number is given. The exit status tells.
-        #[arg(long, value_name = "SECONDS", requires = "name", num_args = 0..=1, require_equals = true,
+        /// Wait until each is down, or left running; 900 s if no number is given. The exit status tells.
+        #[arg(long, value_name = "SECONDS", requires = "names", num_args = 0..=1, require_equals = true,
               default_missing_value = "900", value_parser = clap::value_parser!(u32).range(1..=86400))]
         wait: Option<u32>,
     },
-    /// Stops a guest and starts it again.
+    /// Stops guests and starts them again.
     Restart {
-        /// The guest.
-        name: String,
-        /// Wait until it is ready again, or will not be; 900 s if no number is given. The exit status tells.
+        /// The guests.
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
+        /// Wait until each is ready again, or will not be; 900 s if no number is given. The exit status tells.
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "900",
               value_parser = clap::value_parser!(u32).range(1..=86400))]
         wait: Option<u32>,
@@ -106,22 +108,21 @@ pub fn run(action: Option<&GuestsAction>, json: bool, watch: bool) -> Result<Exi
     match action {
         None if watch => watched()?,
         None => show(json)?,
-        Some(GuestsAction::Start { name: None, wait }) => return start_all(*wait),
-        Some(GuestsAction::Start { name: Some(name), wait }) => {
-            let wish = Wish::Start { name: name.clone() };
-            return wished(wish, name, *wait, |_| Goal::Ready { other_than: None });
+        Some(GuestsAction::Start { names, wait }) if names.is_empty() => return start_all(*wait),
+        Some(GuestsAction::Start { names, wait }) => {
+            return wished(names, *wait, |name| Wish::Start { name }, |_| Goal::Ready { other_than: None });
         }
-        Some(GuestsAction::Stop { name: Some(name), wait, .. }) => {
-            return wished(Wish::Stop { name: name.clone() }, name, *wait, |_| Goal::Down);
-        }
-        Some(GuestsAction::Stop { name: None, deadline, .. }) => {
+        Some(GuestsAction::Stop { names, deadline, .. }) if names.is_empty() => {
             let deadline = deadline.unwrap_or_else(|| storage_lane::load(true).config.guests.stop_deadline);
             return stopping::stop_all(deadline, false);
         }
-        Some(GuestsAction::Restart { name, wait }) => {
+        Some(GuestsAction::Stop { names, wait, .. }) => {
+            return wished(names, *wait, |name| Wish::Stop { name }, |_| Goal::Down);
+        }
+        Some(GuestsAction::Restart { names, wait }) => {
             // Ready in the same domain would mean that it has not been stopped.
-            let wish = Wish::Restart { name: name.clone() };
-            return wished(wish, name, *wait, |before| Goal::Ready { other_than: before });
+            let again = |before| Goal::Ready { other_than: before };
+            return wished(names, *wait, |name| Wish::Restart { name }, again);
         }
         Some(GuestsAction::Console { name }) => console::connect(name)?,
         Some(GuestsAction::Log { name, follow, lines }) => console::log(name, *follow, *lines)?,
@@ -132,14 +133,44 @@ pub fn run(action: Option<&GuestsAction>, json: bool, watch: bool) -> Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-/// Asks the supervisor, and waits for the outcome if that is wanted. `goal` is given the guest's domain as it was before.
-fn wished(wish: Wish, name: &str, wait: Option<u32>, goal: impl FnOnce(Option<u32>) -> Goal) -> Result<ExitCode> {
+/// Asks the supervisor for each of these guests, and waits for the outcome if that is wanted. One that is refused does not keep
+/// the others from being asked for. `goal` is given the guest's domain as it was before.
+fn wished(
+    names: &[String],
+    wait: Option<u32>,
+    wish: impl Fn(String) -> Wish,
+    goal: impl Fn(Option<u32>) -> Goal,
+) -> Result<ExitCode> {
     let path = Path::new(layout::GUESTS_STATE);
-    let before = state_at(path).ok().and_then(|state| state.guests.into_iter().find(|guest| guest.name == name));
-    println!("{}", control::ask(&Request::Guests(wish))?);
-    let Some(seconds) = wait else { return Ok(ExitCode::SUCCESS) };
-    let wanted = [(name.to_owned(), goal(before.and_then(|guest| guest.domid)))];
-    waiting::for_all(path, &wanted, Duration::from_secs(seconds.into()))
+    let before = state_at(path).unwrap_or_default().guests;
+    let domid = |name: &String| before.iter().find(|guest| guest.name == *name).and_then(|guest| guest.domid);
+    let (mut wanted, mut refused) = (Vec::new(), false);
+    for name in unique(names) {
+        match control::ask(&Request::Guests(wish(name.clone()))) {
+            Ok(text) => {
+                println!("{text}");
+                wanted.push((name.clone(), goal(domid(name))));
+            }
+            Err(error) => {
+                eprintln!("sino: {error:#}");
+                refused = true;
+            }
+        }
+    }
+    let code = match wait {
+        Some(seconds) if !wanted.is_empty() => waiting::for_all(path, &wanted, Duration::from_secs(seconds.into()))?,
+        _ => ExitCode::SUCCESS,
+    };
+    Ok(if refused { ExitCode::FAILURE } else { code })
+}
+
+/// Each name once, in the order in which they were given.
+fn unique(names: &[String]) -> impl Iterator<Item = &String> {
+    names
+        .iter()
+        .enumerate()
+        .filter(|(at, name)| !names.iter().take(*at).any(|other| other == *name))
+        .map(|(_, name)| name)
 }
 
 /// Has all guests started that start by themselves, and waits for those that are if that is wanted.
@@ -232,6 +263,30 @@ fn unknown(name: &str, guests: &[crate::guests::engine::GuestReport]) -> String 
 mod tests {
     use super::*;
     use crate::guests::engine::GuestReport;
+
+    #[derive(clap::Parser)]
+    struct Words {
+        #[command(subcommand)]
+        action: GuestsAction,
+    }
+
+    #[test]
+    fn several_guests_may_be_named_and_each_counts_once() {
+        use clap::Parser as _;
+        let read = |words: &str| Words::try_parse_from(words.split(' ')).map(|words| words.action);
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let stop = GuestsAction::Stop { names: names(&["a", "b", "a"]), deadline: None, wait: Some(900) };
+        assert_eq!(read("guests stop a b a --wait").unwrap(), stop);
+        assert_eq!(read("guests start --wait=5").unwrap(), GuestsAction::Start { names: vec![], wait: Some(5) });
+        let restart = GuestsAction::Restart { names: names(&["a", "b"]), wait: None };
+        assert_eq!(read("guests restart a b").unwrap(), restart);
+        for wrong in
+            ["guests stop --wait", "guests stop a --deadline 5", "guests restart"]
+        {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(unique(&names(&["a", "b", "a"])).collect::<Vec<_>>(), ["a", "b"]);
+    }
 
     #[test]
     fn there_is_a_table_or_the_reason_why_there_is_none() {
