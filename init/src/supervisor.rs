@@ -338,7 +338,7 @@ impl Supervisor {
                 let mut text = format!("what makes this host itself is kept in {}", layout::SRV_STATE);
                 for problem in problems {
                     text.push_str("\nwarning: ");
-                    text.push_str(&problem);
+                    text.push_str(&lane::unmarked(&problem));
                 }
                 if differs {
                     text.push_str("\nits sino.toml has another network: \"sino network apply\" takes it");
@@ -361,7 +361,11 @@ impl Supervisor {
         if let Some(error) = loaded.problems.iter().find(|problem| problem.severity == Severity::Error) {
             bail!("nothing is changed, because the configuration has an error: {error}");
         }
-        let problems: Vec<String> = loaded.problems.iter().map(|problem| format!("\nwarning: {problem}")).collect();
+        let problems: Vec<String> = loaded
+            .problems
+            .iter()
+            .map(|problem| format!("\nwarning: {}", lane::unmarked(&problem.to_string())))
+            .collect();
         let current = self.known.network.clone().unwrap_or_default();
         if network == current {
             return Ok(format!("the network is so already{}", problems.concat()));
