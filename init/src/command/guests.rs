@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use sino_boot::layout;
 use sino_boot::record::now_us;
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,6 +25,9 @@ use waiting::Goal;
 
 /// How often times are shown anew while nothing changes.
 const REFRESH: Duration = Duration::from_secs(5);
+
+/// So many problems are shown below the table; JSON has all.
+const PROBLEMS: usize = 20;
 
 /// What is done with guests.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
@@ -214,7 +218,7 @@ fn show(json: bool) -> Result<()> {
     if json {
         println!("{}", serde_json::to_string_pretty(&state).context("writing JSON")?);
     } else {
-        print!("{}", text(&state));
+        print!("{}", with_problems(&state));
     }
     Ok(())
 }
@@ -231,12 +235,28 @@ pub fn text(state: &GuestsState) -> String {
     table(&state.guests, now_us())
 }
 
+/// The guests, and below them what is wrong with files and tables: a guest that is missing above is there, most likely.
+fn with_problems(state: &GuestsState) -> String {
+    let mut text = text(state);
+    if !state.problems.is_empty() {
+        text.push_str("\nwhat is wrong\n");
+    }
+    // Writing to a String cannot fail.
+    for problem in state.problems.iter().take(PROBLEMS) {
+        let _ = writeln!(text, "  {}", clean(problem, 700));
+    }
+    if let Some(more) = state.problems.len().checked_sub(PROBLEMS).filter(|more| *more > 0) {
+        let _ = writeln!(text, "  and {more} more: sino guests --json");
+    }
+    text
+}
+
 /// Shows the table anew whenever it changes.
 fn watched() -> Result<()> {
     let events = waiting::changes(Path::new(layout::GUESTS_STATE))?;
     loop {
         // The screen is cleared, and the cursor goes to its corner.
-        print!("\u{1b}[H\u{1b}[2J{}", text(&state()?));
+        print!("\u{1b}[H\u{1b}[2J{}", with_problems(&state()?));
         std::io::stdout().flush()?;
         waiting::wait(&events, Some(Instant::now() + REFRESH))?;
     }
@@ -280,9 +300,7 @@ mod tests {
         assert_eq!(read("guests start --wait=5").unwrap(), GuestsAction::Start { names: vec![], wait: Some(5) });
         let restart = GuestsAction::Restart { names: names(&["a", "b"]), wait: None };
         assert_eq!(read("guests restart a b").unwrap(), restart);
-        for wrong in
-            ["guests stop --wait", "guests stop a --deadline 5", "guests restart"]
-        {
+        for wrong in ["guests stop --wait", "guests stop a --deadline 5", "guests restart"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
         assert_eq!(unique(&names(&["a", "b", "a"])).collect::<Vec<_>>(), ["a", "b"]);
@@ -296,6 +314,12 @@ mod tests {
         let guest = GuestReport { name: "db".into(), state: "ready".into(), ..GuestReport::default() };
         let state = GuestsState { guests: vec![guest], ..GuestsState::default() };
         assert!(text(&state).contains("db") && text(&state).contains("ready"), "{}", text(&state));
+        assert_eq!(with_problems(&state), text(&state));
+        let problems = (0..22).map(|number| format!("/srv/autostart/{number}.cfg: is empty\u{7}")).collect();
+        let wrong = GuestsState { problems, ..state.clone() };
+        let below = with_problems(&wrong).strip_prefix(&text(&state)).unwrap().to_owned();
+        assert!(below.starts_with("\nwhat is wrong\n  /srv/autostart/0.cfg: is empty?\n"), "{below}");
+        assert!(below.ends_with("/19.cfg: is empty?\n  and 2 more: sino guests --json\n"), "{below}");
         assert_eq!(find(&state, "db").unwrap().name, "db");
         assert_eq!(find(&state, "dbb").unwrap_err().to_string(), "there is no guest dbb; did you mean db?");
         assert!(find(&without, "db").unwrap_err().to_string().contains("no Xen?"));
