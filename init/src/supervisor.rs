@@ -16,7 +16,7 @@ pub mod readiness;
 pub mod running_guests;
 pub mod storage_lane;
 
-use crate::config::{Severity, schema::Config};
+use crate::config::{Loaded, Severity};
 use crate::guests::{daemons::Daemons, driver::Told, engine};
 use crate::{adopt, child, identity};
 use anyhow::{Context, Result, bail};
@@ -71,7 +71,7 @@ pub enum News {
     /// The Xen daemons run, or there is no Xen.
     Xen(Box<Daemons>),
     /// What there is of guests, with the configuration that it was looked at with.
-    Surveyed(Box<Config>, Box<guests_lane::Seen>),
+    Surveyed(Box<Loaded>, Box<guests_lane::Seen>),
     /// An xl or a probe of a guest has ended.
     Guest(Told),
     /// Something became of domains.
@@ -274,7 +274,7 @@ impl Supervisor {
             News::Identity(notice) => self.keeping.notice(notice),
             News::Running(names) => self.keeping.guests(names),
             News::Xen(daemons) => self.guests.daemons(*daemons),
-            News::Surveyed(config, seen) => self.guests.surveyed(*config, *seen),
+            News::Surveyed(loaded, seen) => self.guests.surveyed(*loaded, *seen),
             News::Guest(told) => self.guests.told(told),
             News::Domains(events) => self.guests.domains(events),
         }
@@ -289,7 +289,7 @@ impl Supervisor {
             self.known.network = Some(network);
         }
         self.begin_addresses();
-        self.guests.configured(&found.loaded.config);
+        self.guests.configured(&found.loaded);
         self.keeping.begin(found, &self.sender);
         self.known.brought_up = true;
         self.known.keep();
@@ -300,7 +300,7 @@ impl Supervisor {
     fn take_up_again(&mut self) {
         let found = keeping::as_it_is();
         self.network.known_leases(found.leases.clone());
-        self.guests.configured(&found.loaded.config);
+        self.guests.configured(&found.loaded);
         self.keeping.begin(found, &self.sender);
         self.ready.done(STORAGE);
         log::info!("the supervisor was started again and goes on where the last one was");

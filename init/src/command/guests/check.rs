@@ -188,8 +188,7 @@ pub fn all(root: &Path, config: &Config, of_toml: &[Problem], survey: &Survey) -
             file.notes.push(Note::new(true, clean(why, 700)));
         }
     }
-    let about_guests = |problem: &&Problem| ["guest", "guests"].contains(&problem.key.split('.').next().unwrap_or(""));
-    others.extend(of_toml.iter().filter(about_guests).map(|problem| {
+    others.extend(of_toml.iter().filter(|problem| problem.is_of_guests()).map(|problem| {
         let wrong = problem.severity == Severity::Error;
         Note::new(wrong, problem.to_string())
     }));
