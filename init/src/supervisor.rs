@@ -28,9 +28,11 @@ use network_lane::NetworkLane;
 use readiness::Readiness;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::OwnedFd;
+use signal_hook::consts::SIGTERM;
 use sino_boot::record::now_us;
 use sino_boot::{layout, stage};
-use std::io::PipeReader;
+use std::io::{PipeReader, Read};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -52,6 +54,8 @@ const STORAGE: &str = "storage";
 /// The lane that starts the Xen daemons and the guests.
 const GUESTS: &str = "guests";
 
+/// How long it may take to end when asked to, if it is busy or a disk hangs.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
 /// How long a change of a service may take.
 const SERVICE_WITHIN: Duration = Duration::from_secs(60);
 /// How long the addresses wait for what `/srv` says of them. A file system that is checked takes longer.
@@ -76,6 +80,8 @@ pub enum News {
     Guest(Told),
     /// Something became of domains.
     Domains(Vec<engine::Event>),
+    /// The supervisor is to end.
+    Stops,
 }
 
 /// The way to the supervisor's own thread.
@@ -134,6 +140,7 @@ pub fn run() -> Result<()> {
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("making an event descriptor")?;
     let sender = Sender { sender, bell: Arc::new(bell) };
     listen(&sender)?;
+    end_when_asked(&sender)?;
     running_guests::watch(&sender);
     let loaded = storage_lane::load(false);
     let network = known.network.clone().unwrap_or_else(|| loaded.config.network.clone());
@@ -159,6 +166,23 @@ pub fn run() -> Result<()> {
             .context("starting the storage lane")?;
     }
     supervisor.keep_going(&receiver)
+}
+
+/// Has the supervisor keep this boot when it is asked to end; at the latest after [`ENDS_WITHIN`] it does end.
+fn end_when_asked(sender: &Sender) -> Result<()> {
+    let (mut asked, signals) = UnixStream::pair().context("making a pair of sockets for signals")?;
+    signal_hook::low_level::pipe::register(SIGTERM, signals).context("asking for the signal to end")?;
+    let sender = sender.clone();
+    let wait = move || {
+        // A byte for each signal; it cannot fail as long as the handler has the other end.
+        if asked.read_exact(&mut [0]).is_err() {
+            return;
+        }
+        sender.send(News::Stops);
+        std::thread::sleep(ENDS_WITHIN);
+        std::process::exit(0);
+    };
+    std::thread::Builder::new().name("end".into()).spawn(wait).map(drop).context("waiting for the signal to end")
 }
 
 /// Becomes a process of its own, and the only supervisor.
@@ -261,7 +285,16 @@ impl Supervisor {
     fn take(&mut self, news: News) {
         match news {
             News::Storage(found) => self.storage_is_up(*found),
-            News::Asked(Request::Guests(wish), answer) => self.guests.ask(wish, answer),
+            News::Asked(Request::Guests(wish), answer) => {
+                if matches!(wish, guests_lane::Wish::StopAll { .. }) {
+                    self.keeping.host_stops();
+                }
+                self.guests.ask(wish, answer);
+            }
+            News::Stops => {
+                self.keeping.host_stops();
+                std::process::exit(0);
+            }
             News::Asked(request, answer) => {
                 let result = self.answer(&request);
                 let (ok, text) = match result {
