@@ -431,8 +431,9 @@ pub(crate) fn disks() {
 }
 
 pub(crate) fn ends() {
-    let script = "[guest.stays]\ncrash_after = 400\npreserve = true\n[guest.reboots]\nreboot_after = 400\n\
-        [guest.never]\nreboot_after = 400\n[guest.always]\nreboot_after = 400\n[guest.crashes]\ncrash_after = 400\n";
+    // One after the other: who looks at the list because of one must not see the end of another before that is told.
+    let script = "[guest.stays]\ncrash_after = 400\npreserve = true\n[guest.reboots]\nreboot_after = 800\n\
+        [guest.never]\nreboot_after = 1200\n[guest.always]\nreboot_after = 1600\n[guest.crashes]\ncrash_after = 2000\n";
     let toml = "[guest.never]\nrestart = 'no'\n[guest.always]\nrestart = 'always'\n";
     let mut host = Host::new(script, toml);
     for name in ["stays", "reboots", "never", "always", "crashes"] {
