@@ -84,10 +84,11 @@ impl Host {
         let this = std::env::current_exe().unwrap();
         let fake = this.parent().and_then(std::path::Path::parent).unwrap().join("examples/fake-xl");
         let mut command = Command::new("unshare");
-        if self.own_clock {
-            // Source: time_namespaces(7); what is left of the machine's uptime is no more than a minute.
-            let uptime = fs::read_to_string("/proc/uptime").unwrap();
-            let seconds: u64 = uptime.split('.').next().unwrap().parse().unwrap();
+        let uptime = fs::read_to_string("/proc/uptime").unwrap();
+        let seconds: u64 = uptime.split('.').next().unwrap().parse().unwrap();
+        // A boot is not kept any more an hour after the kernel's start. Source: time_namespaces(7); what is left of the uptime
+        // is a minute.
+        if self.own_clock && seconds > 40 * 60 {
             command.args(["--time", "--boottime", &format!("-{}", seconds.saturating_sub(60))]);
         }
         command
