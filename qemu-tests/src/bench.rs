@@ -4,10 +4,12 @@
 //! ([`sample`]). What is shown, medians, ranges, ratios, is made from the recorded values only. Figures are printed and kept,
 //! never judged here; only `sino-bench check` has a bound.
 
+pub mod contenders;
 pub mod machine;
 pub mod measures;
 pub mod rounds;
 pub mod sample;
+pub mod vm;
 
 use crate::images::{target, workspace};
 pub use sample::{Recorder, Sample, Unit};

@@ -1,6 +1,6 @@
 //! The measures by name, and the functions that each one consists of.
 
-use super::{Recorder, Settings};
+use super::{Recorder, Settings, vm};
 use anyhow::Result;
 use std::path::Path;
 
@@ -32,7 +32,7 @@ pub const MEASURES: &[Measure] = &[
         name: "stage-one",
         title: "Stage one",
         about: "From the kernel's \"Run /init\", and from the kernel's start, to the root's init.",
-        parts: &[],
+        parts: &[vm::stage_one::measure],
     },
     Measure {
         name: "loader",
