@@ -4,11 +4,17 @@
 //! ([`sample`]). What is shown, medians, ranges, ratios, is made from the recorded values only. Figures are printed and kept,
 //! never judged here; only `sino-bench check` has a bound.
 
+pub mod chart;
+pub mod check;
 pub mod contenders;
+pub mod goals;
 pub mod machine;
 pub mod measures;
+pub mod report;
 pub mod rounds;
 pub mod sample;
+pub mod statistics;
+pub mod table;
 pub mod vm;
 
 use crate::images::{target, workspace};
@@ -37,7 +43,7 @@ pub struct Settings {
     pub image: PathBuf,
     /// The workspace's folder.
     pub workspace: PathBuf,
-    /// The target folder; artifacts of a measure go below `bench/`.
+    /// Cargo's target folder.
     pub target: PathBuf,
 }
 
@@ -61,10 +67,11 @@ impl Settings {
         self.only.as_ref().is_none_or(|only| case.contains(only.as_str()))
     }
 
-    /// Where the results are: `target/bench`.
+    /// Where the results are: `target/bench` of the workspace, whatever folder cargo builds in: root measures, and anybody makes
+    /// the report.
     #[must_use]
     pub fn results(&self) -> PathBuf {
-        self.target.join("bench")
+        self.workspace.join("target/bench")
     }
 
     /// A folder for what a measure makes on its way: `target/bench/work/NAME`. Not made here.

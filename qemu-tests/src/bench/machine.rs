@@ -58,24 +58,22 @@ impl Machine {
     }
 }
 
-/// Tools of the build machine that figures depend on, and how each says its version.
+/// Debian's packages of the build machine that figures depend on.
+const PACKAGES: [&str; 8] =
+    ["qemu-system-x86", "squashfs-tools", "erofs-utils", "xorriso", "coreutils", "rsync", "b3sum", "mmdebstrap"];
+
+/// What is used of the build machine, with versions.
 fn tools() -> Vec<(String, String)> {
-    let ask: [(&str, &str, &[&str]); 8] = [
-        ("QEMU", "qemu-system-x86_64", &["--version"]),
-        ("squashfs-tools", "mksquashfs", &["-version"]),
-        ("erofs-utils", "mkfs.erofs", &["--version"]),
-        ("xorriso", "xorriso", &["--version"]),
-        ("coreutils", "cp", &["--version"]),
-        ("rsync", "rsync", &["--version"]),
-        ("b3sum", "b3sum", &["--version"]),
-        ("rustc", "rustc", &["--version"]),
-    ];
-    let one = |(name, program, arguments): (&str, &str, &[&str])| {
-        let text = said(Command::new(program).args(arguments));
-        let version = version(text.lines().next().unwrap_or_default());
-        (!version.is_empty()).then(|| (name.to_owned(), version))
-    };
-    ask.into_iter().filter_map(one).collect()
+    // One that is not installed is told on the error output, and the others are listed.
+    let installed = said(Command::new("dpkg-query").args(["-W", "-f", "${Package} ${Version}\\n"]).args(PACKAGES));
+    let mut all: Vec<(String, String)> = installed
+        .lines()
+        .filter_map(|line| line.split_once(' ').map(|(name, version)| (name.to_owned(), version.to_owned())))
+        .filter(|(_, version)| !version.is_empty())
+        .collect();
+    let rustc = version(&said(Command::new("rustc").arg("--version")));
+    all.extend((!rustc.is_empty()).then(|| ("rustc".to_owned(), rustc)));
+    all
 }
 
 /// The first word with a digit at its beginning, `v` aside.
