@@ -38,9 +38,14 @@ pub const MEASURES: &[Measure] = &[
         name: "loader",
         title: "Loader",
         about: "What BIOS and GRUB must read before any kernel runs, and how long it takes from a slow stick.",
-        parts: &[],
+        parts: &[vm::loader::measure],
     },
-    Measure { name: "to-ram", title: "To RAM", about: "The root image copied into memory.", parts: &[] },
+    Measure {
+        name: "to-ram",
+        title: "To RAM",
+        about: "The root image copied into memory.",
+        parts: &[vm::to_ram::measure],
+    },
     Measure {
         name: "guests",
         title: "Power-on to guest",
@@ -64,7 +69,7 @@ pub const MEASURES: &[Measure] = &[
         name: "trust",
         title: "Cost of trust",
         about: "dm-verity and the hash of the copy, on and off.",
-        parts: &[],
+        parts: &[vm::trust::measure],
     },
 ];
 

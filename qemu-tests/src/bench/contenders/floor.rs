@@ -123,7 +123,8 @@ fn ordered(dep: &str, wanted: &[&str]) -> Result<Vec<(String, String)>> {
     let (mut order, mut chosen) = (Vec::new(), BTreeSet::new());
     for &name in wanted {
         let (path, needs) = known.get(name).with_context(|| format!("there is no kernel module {name}"))?;
-        ensure!(path.ends_with(".xz"), "{path} is not packed as Debian's modules are");
+        let packed = Path::new(path).extension().is_some_and(|extension| extension == "xz");
+        ensure!(packed, "{path} is not packed as Debian's modules are");
         // depmod lists the nearest first; loading begins with the last.
         for path in needs.split_whitespace().rev().chain([*path]) {
             if chosen.insert(name_of(path)) {

@@ -51,7 +51,7 @@ impl fmt::Display for Load {
 }
 
 impl Load {
-    fn files<'a>(self, kit: &'a Kit) -> Vec<(&'static str, &'a Path)> {
+    fn files(self, kit: &Kit) -> Vec<(&'static str, &Path)> {
         let contender = match self {
             Self::Plain(contender) => contender,
             Self::WithXen => Contender::Sino,
