@@ -26,7 +26,7 @@ const LIMIT: u64 = 20_000_000;
 /// The case's name.
 const CASE: &str = "BIOS, USB 20 MB/s";
 /// What ISOLINUX says when it begins to load, and the first words of the kernel's set-up code and of Xen.
-const BEGINS: &str = "bench: loading";
+const BEGINS: &str = "Loading /";
 const KERNEL_RUNS: &str = "early console in setup code";
 const XEN_RUNS: &str = "Xen version";
 /// What loading may take at most.
@@ -110,7 +110,7 @@ fn stick(load: Load, kit: &Kit, folder: &Path) -> Result<PathBuf> {
         fs::copy(file, content.join(name)).with_context(|| format!("copying {}", file.display()))?;
     }
     iso::add_isolinux(&content)?;
-    let text = format!("SERIAL 0 115200\nSAY {BEGINS}\nPROMPT 0\nDEFAULT bench\nLABEL bench\n{}\n", load.entry());
+    let text = format!("SERIAL 0 115200\nPROMPT 0\nDEFAULT bench\nLABEL bench\n{}\n", load.entry());
     fs::write(content.join("isolinux/isolinux.cfg"), text).context("writing ISOLINUX's configuration")?;
     let mut xorriso = Command::new("xorriso");
     xorriso
