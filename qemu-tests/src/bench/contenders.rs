@@ -25,6 +25,8 @@ mod debian;
 mod floor;
 mod root;
 
+pub use floor::RootFs;
+
 use crate::images::{Paths, target};
 use anyhow::Result;
 use sino_image::cache::Cache;
@@ -112,6 +114,8 @@ pub struct Kit {
     live_boot: PathBuf,
     dracut: PathBuf,
     floor: BTreeMap<&'static str, PathBuf>,
+    tree: Tree,
+    cache: Cache,
 }
 
 impl Kit {
@@ -138,7 +142,7 @@ impl Kit {
         say("the floor's initramfs");
         let mut floors = BTreeMap::new();
         for bus in [Bus::UsbStick, Bus::Virtio, Bus::Cdrom] {
-            floors.insert(bus_name(bus), floor::initramfs(bus, &tree, &cache)?);
+            floors.insert(bus_name(bus), floor::initramfs(bus, RootFs::Squashfs, None, &tree, &cache)?);
         }
         let packages = [("live-boot", &live_boot), ("dracut", &dracut)];
         let packages = packages.map(|(name, folder)| Ok((name, debian::packages(folder)?)));
@@ -146,12 +150,27 @@ impl Kit {
             sino: sino.paths,
             root,
             medium,
-            kernel_release: tree.kernel_release,
+            kernel_release: tree.kernel_release.clone(),
             packages: packages.into_iter().collect::<Result<_>>()?,
             live_boot: live_boot.join(debian::INITRAMFS),
             dracut: dracut.join(debian::INITRAMFS),
             floor: floors,
+            tree,
+            cache,
         })
+    }
+
+    /// The floor's initramfs for a stick with a root image that has not the bench's init in it, and that image's medium; the
+    /// medium goes to `folder`.
+    ///
+    /// # Errors
+    /// A tool or a module is missing.
+    pub fn other_root(&self, image: &Path, kind: RootFs, folder: &Path) -> Result<(PathBuf, PathBuf)> {
+        let init = crate::tiny_root::programs()?.join("sino-payload");
+        let initramfs = floor::initramfs(Bus::UsbStick, kind, Some(&init), &self.tree, &self.cache)?;
+        let medium = folder.join("medium.iso");
+        root::write_medium(image, &medium)?;
+        Ok((initramfs, medium))
     }
 
     /// The versions of what the contenders are.

@@ -5,6 +5,7 @@
 //! A boot counts only if its effects are right: the contender's kernel, an overlay over a squashfs as root, and the root
 //! image in RAM exactly when that was asked for.
 
+pub mod boot_time;
 pub mod loader;
 pub mod stage_one;
 pub mod to_ram;
@@ -120,31 +121,42 @@ pub fn boot(kit: &Kit, trial: &Trial, folder: &Path) -> Result<Booted> {
     let flags = format!("{} {}", trial.contender.flags(trial.bus, trial.ram), trial.flags);
     let mut medium = Drive::new(MEDIUM, trial.bus, kit.medium(trial.contender));
     medium.faults.extend(trial.limit.map(DriveFault::BytesPerSecond));
-    let machine = Machine {
+    let start = Start::Kernel {
+        kernel: kit.sino.kernel.clone(),
+        initrd: kit.initramfs(trial.contender, trial.bus).to_owned(),
+        append: flags.trim_end().to_owned(),
+    };
+    let mut booted = begin(start, medium, folder)?;
+    check(&mut booted, kit, trial).with_context(|| format!("its files: {}", folder.display()))?;
+    Ok(booted)
+}
+
+/// The bench's machine.
+fn machine(start: Start, medium: Drive) -> Result<Machine> {
+    Ok(Machine {
         name: "sino-bench".to_owned(),
         accelerator: Accelerator::from_environment()?,
         firmware: Firmware::Bios,
-        start: Start::Kernel {
-            kernel: kit.sino.kernel.clone(),
-            initrd: kit.initramfs(trial.contender, trial.bus).to_owned(),
-            append: flags.trim_end().to_owned(),
-        },
+        start,
         memory_mib: MEMORY_MIB,
         drives: vec![medium],
         network: Vec::new(),
         namespace: None,
         acpi_tables: Vec::new(),
         reset_ends: true,
-    };
+    })
+}
+
+/// Boots up to the report.
+fn begin(start: Start, medium: Drive, folder: &Path) -> Result<Booted> {
+    let machine = machine(start, medium)?;
     fresh(folder)?;
     let began = Instant::now();
     let mut guest = Guest::start(&machine, folder, BOOT_WITHIN + ANSWER_WITHIN * 2)?;
     let (line, readings) = wait(&mut guest, began)?;
     fs::write(folder.join("report.json"), &line).context("keeping the report")?;
     let report: Report = serde_json::from_str(&line).context("the bench's init reports something else than agreed")?;
-    let mut booted = Booted { report, readings, guest };
-    check(&mut booted, kit, trial).with_context(|| format!("its files: {}", folder.display()))?;
-    Ok(booted)
+    Ok(Booted { report, readings, guest })
 }
 
 /// Waits for the report, and looks meanwhile at how much is read.

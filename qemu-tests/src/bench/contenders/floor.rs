@@ -18,7 +18,7 @@ use std::process::Command;
 /// Raised when the way it is made changes.
 const FORMAT: u32 = 1;
 /// What every one of its machines needs.
-const MODULES: [&str; 4] = ["isofs", "loop", "squashfs", "overlay"];
+const MODULES: [&str; 3] = ["isofs", "loop", "overlay"];
 
 /// What drives a medium on this bus.
 fn drivers(bus: Bus) -> &'static [&'static str] {
@@ -35,6 +35,32 @@ pub(super) fn device(bus: Bus) -> &'static str {
         Bus::Virtio => "/dev/vda",
         Bus::Cdrom => "/dev/sr0",
         _ => "/dev/sda",
+    }
+}
+
+/// A file system that a root image can be of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RootFs {
+    /// squashfs.
+    Squashfs,
+    /// erofs.
+    Erofs,
+}
+
+impl RootFs {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Squashfs => "squashfs",
+            Self::Erofs => "erofs",
+        }
+    }
+
+    fn modules(self) -> &'static [&'static str] {
+        match self {
+            Self::Squashfs => &["squashfs"],
+            // libcrc32c asks the kernel's cryptography for its algorithm.
+            Self::Erofs => &["crc32c_generic", "erofs"],
+        }
     }
 }
 
@@ -62,30 +88,42 @@ if [ \"$ram\" ]; then
     image=/ram/image
 fi
 $b losetup -r /dev/loop0 $image
-$b mount -t squashfs -o ro /dev/loop0 /lower
+$b mount -t $($b cat /root-fs) -o ro /dev/loop0 /lower
 $b mount -t tmpfs overlay /overlay
 $b mkdir /overlay/upper /overlay/work
 $b mount -t overlay -o lowerdir=/lower,upperdir=/overlay/upper,workdir=/overlay/work root /root
+if [ -e /bench-init ]; then
+    $b chroot /root /usr/bin/xargs -a /usr/lib/sino/held-in-ram cat >/dev/null 2>&1
+    $b cp /bench-init /root$init
+fi
 for folder in dev proc sys; do $b mount --move /$folder /root/$folder; done
 exec $b switch_root /root $init
 ";
 
-/// The initramfs for a machine with its medium on `bus`.
+/// The initramfs for a machine with its medium on `bus`, and a root image of this kind. With `init` it brings the bench's
+/// init along, for root images that have none; it then first reads the programs that the running system is made of.
 ///
 /// # Errors
 /// A module or a tool is missing.
-pub(super) fn initramfs(bus: Bus, tree: &Tree, cache: &Cache) -> Result<PathBuf> {
-    let key = Key::new("floor", FORMAT)
+pub(super) fn initramfs(bus: Bus, kind: RootFs, init: Option<&Path>, tree: &Tree, cache: &Cache) -> Result<PathBuf> {
+    let wanted: Vec<&str> = drivers(bus).iter().chain(&MODULES).chain(kind.modules()).copied().collect();
+    let mut key = Key::new("floor", FORMAT)
         .with("tree", &tree.id)
         .with("script", SCRIPT)
-        .with("modules", format!("{MODULES:?} {:?}", drivers(bus)));
+        .with("modules", format!("{wanted:?} {kind:?}"));
+    if let Some(init) = init {
+        key = key.with_file("init", init)?;
+    }
     cache.get("floor", &key, false, |path| {
         let folder = tree.modules();
         let text = fs::read_to_string(folder.join("modules.dep")).context("reading modules.dep")?;
-        let wanted: Vec<&str> = drivers(bus).iter().chain(&MODULES).copied().collect();
-        let bytes = archive(&ordered(&text, &wanted)?, &folder, tree)?.to_bytes(tree.made)?;
+        let mut archive = archive(&ordered(&text, &wanted)?, &folder, tree)?;
+        archive.file("root-fs", 0o644, kind.name())?;
+        if let Some(init) = init {
+            archive.file("bench-init", 0o755, read(init)?)?;
+        }
         let plain = path.with_extension("cpio");
-        fs::write(&plain, bytes).with_context(|| format!("writing {}", plain.display()))?;
+        fs::write(&plain, archive.to_bytes(tree.made)?).with_context(|| format!("writing {}", plain.display()))?;
         let mut zstd = Command::new("zstd");
         let result = command::run(zstd.args(["-q", "-f", "-19"]).arg(&plain).arg("-o").arg(path));
         fs::remove_file(&plain).with_context(|| format!("removing {}", plain.display()))?;
@@ -100,8 +138,7 @@ fn archive(modules: &[(String, String)], folder: &Path, tree: &Tree) -> Result<A
     }
     archive.add("dev/console", 0o600, Kind::Device(5, 1))?;
     archive.file("init", 0o755, SCRIPT)?;
-    let busybox = tree.root.join("usr/bin/busybox");
-    archive.file("busybox", 0o755, fs::read(&busybox).with_context(|| format!("reading {}", busybox.display()))?)?;
+    archive.file("busybox", 0o755, read(&tree.root.join("usr/bin/busybox"))?)?;
     let mut order = String::new();
     for (name, path) in modules {
         // Writing to a String cannot fail.
@@ -111,6 +148,10 @@ fn archive(modules: &[(String, String)], folder: &Path, tree: &Tree) -> Result<A
     }
     archive.file("modules/order", 0o644, order)?;
     Ok(archive)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("reading {}", path.display()))
 }
 
 /// The wanted modules with all that they need, in the order in which they can be inserted: names with files.

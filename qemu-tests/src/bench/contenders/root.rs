@@ -97,19 +97,25 @@ pub(super) fn image(sino: &Sino) -> Result<PathBuf> {
 pub(super) fn medium(sino: &Sino, root: &Path, cache: &Cache) -> Result<PathBuf> {
     let key =
         Key::new("medium", FORMAT).with("sino", sino.key.hex()).with("names", [LIVE_BOOT_IMAGE, DRACUT_IMAGE].concat());
-    cache.get("medium", &key, false, |path| {
-        let folder = path.with_extension("folder");
-        remove(&folder)?;
-        for name in [LIVE_BOOT_IMAGE, DRACUT_IMAGE] {
-            let to = folder.join(name);
-            create_folder(to.parent().context("a path without a folder")?)?;
-            // Two names of one file, whose bytes xorriso writes once.
-            fs::hard_link(root, &to).with_context(|| format!("linking {} to {}", root.display(), to.display()))?;
-        }
-        let mut xorriso = Command::new("xorriso");
-        xorriso.args(["-no_rc", "-as", "mkisofs", "-quiet", "-iso-level", "3", "-rational-rock", "-V", LABEL, "-o"]);
-        let made = command::run(xorriso.arg(path).arg(&folder));
-        remove(&folder)?;
-        made.map(drop)
-    })
+    cache.get("medium", &key, false, |path| write_medium(root, path))
+}
+
+/// Writes that ISO to `path`.
+///
+/// # Errors
+/// xorriso fails, or the root image lies on another file system.
+pub(super) fn write_medium(root: &Path, path: &Path) -> Result<()> {
+    let folder = path.with_extension("folder");
+    remove(&folder)?;
+    for name in [LIVE_BOOT_IMAGE, DRACUT_IMAGE] {
+        let to = folder.join(name);
+        create_folder(to.parent().context("a path without a folder")?)?;
+        // Two names of one file, whose bytes xorriso writes once.
+        fs::hard_link(root, &to).with_context(|| format!("linking {} to {}", root.display(), to.display()))?;
+    }
+    let mut xorriso = Command::new("xorriso");
+    xorriso.args(["-no_rc", "-as", "mkisofs", "-quiet", "-iso-level", "3", "-rational-rock", "-V", LABEL, "-o"]);
+    let made = command::run(xorriso.arg(path).arg(&folder));
+    remove(&folder)?;
+    made.map(drop)
 }

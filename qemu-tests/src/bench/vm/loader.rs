@@ -4,14 +4,14 @@
 //! time is the host's, from ISOLINUX's first line to the first line of the kernel's own set-up code (flag `debug`), or of Xen's.
 //! SINO is there twice: as plain kernel and initramfs like the others, and with Xen, as it is shipped.
 
-use super::{MEDIUM, fresh, prepare};
+use super::{MEDIUM, fresh, machine, prepare};
 use crate::bench::contenders::{Contender, Kit};
 use crate::bench::rounds::interleaved;
 use crate::bench::{Recorder, Settings, Unit};
 use anyhow::{Context, Result};
 use sino_image::cache::{create_folder, remove};
 use sino_image::qemu::machine::DriveFault;
-use sino_image::qemu::{Accelerator, Bus, Drive, Firmware, Guest, Machine, Start};
+use sino_image::qemu::{Bus, Drive, Guest, Start};
 use sino_image::{command, iso};
 use std::fmt;
 use std::fs;
@@ -127,19 +127,7 @@ fn stick(load: Load, kit: &Kit, folder: &Path) -> Result<PathBuf> {
 fn loaded(stick: &Path, load: Load, folder: &Path) -> Result<Duration> {
     let mut medium = Drive::new(MEDIUM, Bus::UsbStick, stick).boot(0);
     medium.faults.push(DriveFault::BytesPerSecond(LIMIT));
-    let machine = Machine {
-        name: "sino-bench".to_owned(),
-        accelerator: Accelerator::from_environment()?,
-        firmware: Firmware::Bios,
-        start: Start::FromDrives,
-        memory_mib: super::MEMORY_MIB,
-        drives: vec![medium],
-        network: Vec::new(),
-        namespace: None,
-        acpi_tables: Vec::new(),
-        reset_ends: true,
-    };
-    let mut guest = Guest::start(&machine, folder, WITHIN * 2)?;
+    let mut guest = Guest::start(&machine(Start::FromDrives, medium)?, folder, WITHIN * 2)?;
     guest.watch.wait_for(BEGINS, WITHIN)?;
     let began = Instant::now();
     guest.watch.wait_for(load.runs(), WITHIN)?;
