@@ -7,11 +7,15 @@
 pub mod chart;
 pub mod check;
 pub mod goals;
+pub mod image_cost;
 pub mod machine;
 pub mod measures;
+pub mod native_copy;
+pub mod programs;
 pub mod report;
 pub mod rounds;
 pub mod sample;
+pub mod scale;
 pub mod statistics;
 pub mod table;
 
