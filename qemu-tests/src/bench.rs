@@ -6,6 +6,7 @@
 
 pub mod chart;
 pub mod check;
+pub mod contenders;
 pub mod goals;
 pub mod image_cost;
 pub mod machine;
@@ -18,6 +19,7 @@ pub mod sample;
 pub mod scale;
 pub mod statistics;
 pub mod table;
+pub mod vm;
 
 use crate::images::{target, workspace};
 pub use sample::{Recorder, Sample, Unit};

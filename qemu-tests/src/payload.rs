@@ -3,7 +3,9 @@
 //! Runs as process 1 of the tiny root. It repairs nothing silently: what it has to do itself, it complains of. What
 //! cannot be found out is a complaint too, never the end of the program.
 
-use crate::report::{self, Filled, MARKER_FILE, ReadAll, Report, parse_mounts};
+mod kernel_log;
+
+use crate::report::{self, Filled, MARKER_FILE, Memory, ReadAll, Report, parse_mounts};
 use anyhow::{Context, Result, bail};
 use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, reboot};
@@ -20,7 +22,11 @@ const PORT: &str = "sino.report";
 /// # Errors
 /// There is no report port, or it does not work.
 pub fn run() -> Result<()> {
+    let marked = kernel_log::mark();
     let mut complaints = kernel_file_systems();
+    if !marked {
+        kernel_log::mark();
+    }
     let mut port = open_port().context("finding the report port")?;
     let mut report = collect(&mut complaints);
     report.complaints = complaints;
@@ -31,6 +37,7 @@ pub fn run() -> Result<()> {
         match command.context("reading a command")?.trim() {
             report::READ_ALL => send(&mut port, &serde_json::to_string(&read_all())?)?,
             report::LOOK => send(&mut port, &serde_json::to_string(&collect(&mut Vec::new()))?)?,
+            report::MEMORY => send(&mut port, &serde_json::to_string(&memory())?)?,
             report::FILL => send(&mut port, &serde_json::to_string(&fill())?)?,
             report::POWER_OFF => reboot(RebootCommand::PowerOff).context("switching off")?,
             report::RESTART => reboot(RebootCommand::Restart).context("restarting")?,
@@ -86,7 +93,10 @@ fn collect(complaints: &mut Vec<String>) -> Report {
             serde_json::Value::Null
         });
     let overlay = rustix::fs::statvfs(layout::OVERLAY).ok();
+    let (init_us, began_us) = kernel_log::times();
     Report {
+        init_us,
+        began_us,
         pid: std::process::id(),
         uptime_ms: sino_boot::record::now_us() / 1000,
         command_line: text("/proc/cmdline".into()),
@@ -137,6 +147,18 @@ fn memory_kib(name: &str) -> u64 {
     let text = text("/proc/meminfo".into());
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB"));
     line.and_then(|number| number.trim().parse().ok()).unwrap_or_default()
+}
+
+/// The memory that is free once the kernel has let go of all that it can read or make again.
+fn memory() -> Memory {
+    // What is under way beside this takes memory for a moment: the largest figure counts.
+    let settled = |_| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        // Without it the figure is too low, which a reader of the bench sees by its spread.
+        let _ = fs::write("/proc/sys/vm/drop_caches", "3");
+        memory_kib("MemFree:")
+    };
+    Memory { free_kib: (0..10).map(settled).max().unwrap_or_default(), tmpfs_kib: memory_kib("Shmem:") }
 }
 
 /// Writes to the root until it takes no more. What was written stays.

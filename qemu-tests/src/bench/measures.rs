@@ -1,6 +1,6 @@
 //! The measures by name, and the functions that each one consists of.
 
-use super::{Recorder, Settings};
+use super::{Recorder, Settings, vm};
 use anyhow::Result;
 use std::path::Path;
 
@@ -32,15 +32,20 @@ pub const MEASURES: &[Measure] = &[
         name: "stage-one",
         title: "Stage one",
         about: "From the kernel's \"Run /init\", and from the kernel's start, to the root's init.",
-        parts: &[],
+        parts: &[vm::stage_one::measure],
     },
     Measure {
         name: "loader",
         title: "Loader",
         about: "What BIOS and GRUB must read before any kernel runs, and how long it takes from a slow stick.",
-        parts: &[],
+        parts: &[vm::loader::measure],
     },
-    Measure { name: "to-ram", title: "To RAM", about: "The root image copied into memory.", parts: &[] },
+    Measure {
+        name: "to-ram",
+        title: "To RAM",
+        about: "The root image copied into memory.",
+        parts: &[vm::to_ram::measure],
+    },
     Measure {
         name: "guests",
         title: "Power-on to guest",
@@ -64,7 +69,7 @@ pub const MEASURES: &[Measure] = &[
         name: "trust",
         title: "Cost of trust",
         about: "dm-verity and the hash of the copy, on and off.",
-        parts: &[],
+        parts: &[vm::trust::measure],
     },
 ];
 

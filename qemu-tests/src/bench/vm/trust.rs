@@ -1,0 +1,72 @@
+//! The cost of trust: SINO with and without what makes sure of the root image's bytes.
+//!
+//! From the medium dm-verity checks each block when it is read: that costs at the mount, and then at each read, so every file of
+//! the root is read too. Of a copy in RAM all of it is hashed while it is copied.
+
+use super::{Trial, boot, folder, prepare};
+use crate::bench::contenders::Contender;
+use crate::bench::rounds::interleaved;
+use crate::bench::{Recorder, Settings, Unit};
+use anyhow::Result;
+use sino_image::qemu::Bus;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+/// The measure.
+pub const NAME: &str = "trust";
+/// The cases: whether the root image is copied to RAM.
+const CASES: [(&str, bool); 2] = [("USB normal", false), ("USB to RAM", true)];
+
+/// SINO in one of its forms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Verified,
+    Unverified,
+    VerifiedAgain,
+}
+
+impl Form {
+    const ALL: [Self; 3] = [Self::Verified, Self::Unverified, Self::VerifiedAgain];
+
+    fn flags(self) -> &'static str {
+        match self {
+            Self::Verified | Self::VerifiedAgain => "",
+            Self::Unverified => "sino.verify=off",
+        }
+    }
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str(match self {
+            Self::Verified => crate::bench::SINO,
+            Self::Unverified => "SINO unverified",
+            Self::VerifiedAgain => crate::bench::SINO_AGAIN,
+        })
+    }
+}
+
+/// Measures it.
+///
+/// # Errors
+/// SINO's image cannot be made, or does not boot.
+pub fn measure(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
+    let kit = prepare()?;
+    super::note_versions(recorder, &kit)?;
+    for (case, ram) in CASES.into_iter().filter(|(case, _)| settings.wants(case)) {
+        interleaved(settings.rounds, &Form::ALL, |form, round| {
+            let name = form.to_string();
+            let folder = folder(settings, NAME, case, Contender::Sino);
+            let trial = Trial { flags: form.flags(), ..Trial::new(Contender::Sino, Bus::UsbStick, ram) };
+            let mut booted = boot(&kit, &trial, Path::new(&folder))?;
+            recorder.record(case, &name, "init-to-root", round, Unit::Seconds, booted.init_to_root())?;
+            if !settings.short {
+                let spent = Duration::from_millis(booted.read_all()?.spent_ms);
+                recorder.record(case, &name, "every file read", round, Unit::Seconds, spent.as_secs_f64())?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
