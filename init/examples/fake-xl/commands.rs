@@ -90,8 +90,16 @@ fn read(file: &str) -> Result<Domain, End> {
         made: now(),
         ends: None,
         crashes: None,
+        reboots: None,
         preserve: false,
+        disks: disks(&text),
     })
+}
+
+/// What stands in quotes in the line with the disks.
+fn disks(text: &str) -> Vec<String> {
+    let line = text.lines().find(|line| line.trim_start().starts_with("disk")).unwrap_or_default();
+    line.split('\'').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 fn dry_run(script: &Script, file: &str) -> End {
@@ -169,6 +177,7 @@ fn run_on(script: &Script, guest: &Guest, name: &str) {
             domain.building = false;
             domain.made = now();
             domain.crashes = guest.crash_after.map(|ms| now() + ms);
+            domain.reboots = guest.reboot_after.map(|ms| now() + ms);
         }
     });
     if guest.daemon {
