@@ -48,8 +48,11 @@ fn main() -> ExitCode {
         trial("an_xl_that_prints_garbage_starts_the_guests", trials::garbage),
         trial("bad_files_are_named_and_the_good_ones_start", trials::bad_files),
         trial("a_folder_that_cannot_be_read_is_named", trials::bad_folder),
+        trial("what_another_domain_has_is_refused_at_boot_and_by_hand", trials::disks),
+        trial("a_domain_that_stays_is_not_ready_and_a_forbidden_reboot_is_no_crash", trials::ends),
         trial("a_xenstored_that_is_lost_and_comes_back_is_taken_up_again", trials::xenstored),
         trial("guests_stop_in_the_reverse_order_whatever_one_does", trials::stop),
+        trial("a_stop_goes_on_over_a_kill_and_its_report_is_kept", trials::stop_killed),
     ];
     // One after the other: the figures of one would be spoilt by the others.
     libtest_mimic::run(&Arguments { test_threads: Some(1), ..arguments }, trials).exit_code()

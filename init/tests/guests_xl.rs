@@ -286,7 +286,7 @@ fn a_check_tells_what_xl_says_of_each_file_or_why_it_was_not_asked() {
     // Kernels are looked for below a root that has none of them.
     let files = ["good", "no", "stuck"].map(|name| lab.guest(name, "kernel = '/vmlinuz'\nmemory = 64"));
     fs::write(lab.path("vmlinuz"), "").unwrap();
-    let given = || check::given(lab.place.path(), &files, &[], &BTreeSet::new(), &BTreeMap::new());
+    let given = || check::given(lab.place.path(), &files, &[], &BTreeSet::new(), &BTreeMap::new(), &[]);
     let mut checked = given();
     assert!(!checked.wrong(), "{checked:?}");
     checked.ask(Ok(lab.xl.clone()), Duration::from_secs(2));

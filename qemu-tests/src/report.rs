@@ -106,8 +106,8 @@ pub struct ReadAll {
     pub bytes: u64,
     /// What could not be read.
     pub errors: Vec<String>,
-    /// `MemAvailable` of `/proc/meminfo` afterwards, in KiB.
-    pub available_kib: u64,
+    /// `MemFree` of `/proc/meminfo` afterwards with all caches dropped, in KiB.
+    pub free_kib: u64,
     /// `Shmem` of `/proc/meminfo` afterwards, in KiB: what all the tmpfs hold.
     pub tmpfs_kib: u64,
     /// Milliseconds that it took.

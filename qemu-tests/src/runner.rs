@@ -43,8 +43,8 @@ pub struct Figures {
     pub stage_two_at_s: f64,
     /// Seconds of each step, in order.
     pub steps: Vec<(String, f64)>,
-    /// `MemAvailable` after all files of the root were read, in KiB; 0 if they were not.
-    pub available_kib: u64,
+    /// `MemFree` with all caches dropped after all files of the root were read, in KiB; 0 if they were not.
+    pub free_kib: u64,
     /// `Shmem` then, in KiB: what all the tmpfs hold.
     pub tmpfs_kib: u64,
     /// Milliseconds that the reading took.
@@ -276,7 +276,7 @@ impl Run<'_> {
 
     fn read_all(&mut self, figures: &mut Figures) -> Result<ReadAll> {
         let result: ReadAll = self.ask(READ_ALL).context("reading every file of the root")?;
-        figures.available_kib = result.available_kib;
+        figures.free_kib = result.free_kib;
         figures.tmpfs_kib = result.tmpfs_kib;
         figures.read_all_ms = result.spent_ms;
         Ok(result)

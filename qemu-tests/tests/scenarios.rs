@@ -100,12 +100,12 @@ fn on_ram_overhead(images: &Images, summary: &Summary) -> Result<()> {
     for scenario in list::compared() {
         let mut figures = Figures::default();
         runner::run(&scenario, images, &mut figures)?;
-        println!("  {}: {} KiB available, read in {} ms", figures.name, figures.available_kib, figures.read_all_ms);
+        println!("  {}: {} KiB free, read in {} ms", figures.name, figures.free_kib, figures.read_all_ms);
         all.push(figures);
     }
-    let available = |index: usize| all.get(index).map_or(0, |figures| figures.available_kib);
+    let free = |index: usize| all.get(index).map_or(0, |figures| figures.free_kib);
     let in_tmpfs = |index: usize| all.get(index).map_or(0, |figures| figures.tmpfs_kib);
-    let taken = available(0).saturating_sub(available(2));
+    let taken = free(0).saturating_sub(free(2));
     let copied = in_tmpfs(2).saturating_sub(in_tmpfs(0));
     summary.lock().unwrap_or_else(PoisonError::into_inner).extend(all);
     println!("  on ram takes {taken} KiB ({copied} KiB in a tmpfs), the image has {image_kib} KiB");

@@ -91,10 +91,19 @@ fn firmware(line: &mut Line, firmware: &Firmware) {
 }
 
 fn start(line: &mut Line, start: &Start) {
-    if let Start::Kernel { kernel, initrd, append } = start {
-        line.path("-kernel", kernel);
-        line.path("-initrd", initrd);
-        line.words(["-append", append]);
+    match start {
+        Start::FromDrives => {}
+        Start::Kernel { kernel, initrd, append } => {
+            line.path("-kernel", kernel);
+            line.path("-initrd", initrd);
+            line.words(["-append", append]);
+        }
+        Start::Xen { xen, options, kernel, append, initrd } => {
+            line.path("-kernel", xen);
+            line.words(["-append", options]);
+            // A list of modules: a comma within one is written twice.
+            line.option("-initrd", [&*format!("{} {append}", kernel.display()), &*initrd.display().to_string()]);
+        }
     }
 }
 
@@ -195,6 +204,22 @@ pub(super) mod tests {
         assert!(words.contains(&OsString::from(append)));
         // QEMU refuses the index 0 of a drive beside a kernel.
         assert!(!words.iter().any(|word| word.to_string_lossy().contains("bootindex")));
+    }
+
+    #[test]
+    fn xen_has_the_kernel_with_its_command_line_and_the_initramfs_as_modules() {
+        let mut machine = machine();
+        machine.start = Start::Xen {
+            xen: "/xen".into(),
+            options: "com1=115200,8n1".into(),
+            kernel: "/k".into(),
+            append: "console=hvc0 a=1,2".into(),
+            initrd: "/i".into(),
+        };
+        let words = arguments(&machine, &Channels::Terminal);
+        for word in ["/xen", "com1=115200,8n1", "/k console=hvc0 a=1,,2,/i"] {
+            assert!(words.contains(&OsString::from(word)), "{word}: {words:?}");
+        }
     }
 
     #[test]

@@ -56,6 +56,19 @@ pub enum Start {
         /// Kernel command line.
         append: String,
     },
+    /// QEMU puts this hypervisor in place of a boot loader, with the kernel and the initramfs as its modules.
+    Xen {
+        /// The hypervisor, not compressed: QEMU's multiboot loader decompresses nothing.
+        xen: PathBuf,
+        /// Its command line.
+        options: String,
+        /// Kernel image of domain 0.
+        kernel: PathBuf,
+        /// Its command line.
+        append: String,
+        /// Its initramfs.
+        initrd: PathBuf,
+    },
 }
 
 /// What a drive hangs on.

@@ -20,7 +20,9 @@ fn host() -> Domain {
         made: 0,
         ends: None,
         crashes: None,
+        reboots: None,
         preserve: false,
+        disks: Vec::new(),
     }
 }
 

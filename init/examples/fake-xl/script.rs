@@ -42,6 +42,8 @@ pub(crate) struct Guest {
     pub(crate) destroy: Behaviour,
     /// It crashes so long after it was made, in ms.
     pub(crate) crash_after: Option<u64>,
+    /// It wants to reboot so long after it was made, in ms, with `on_reboot = "destroy"`.
+    pub(crate) reboot_after: Option<u64>,
     /// How long it takes to shut down once asked, in ms.
     pub(crate) obeys_after: u64,
     /// It does not care.

@@ -33,7 +33,13 @@ pub(crate) struct Domain {
     pub(crate) ends: Option<u64>,
     /// When it will have crashed.
     pub(crate) crashes: Option<u64>,
+    /// When it will have wanted to reboot.
+    #[serde(default)]
+    pub(crate) reboots: Option<u64>,
     pub(crate) preserve: bool,
+    /// Its disks, as its file has them.
+    #[serde(default)]
+    pub(crate) disks: Vec<String>,
 }
 
 impl Domain {
@@ -52,6 +58,7 @@ impl State {
             fs::read(&path).ok().map(|bytes| serde_json::from_slice(&bytes).expect("the state")).unwrap_or_default();
         let time = now();
         state.domains.retain(|domain| domain.ends.is_none_or(|end| end > time));
+        state.domains.retain(|domain| domain.reboots.is_none_or(|end| end > time));
         state.domains.retain(|domain| domain.preserve || !domain.has_crashed());
         let result = change(&mut state);
         // Renamed, for a call that is killed while it writes.

@@ -2,6 +2,7 @@
 
 pub mod check;
 mod console;
+mod last;
 pub mod plan;
 pub mod stopping;
 mod waiting;
@@ -79,6 +80,12 @@ pub enum GuestsAction {
         #[arg(long)]
         json: bool,
     },
+    /// Shows how all guests were stopped last, as at the shutdown before this boot.
+    Last {
+        /// Print it as JSON; null if there is no report.
+        #[arg(long)]
+        json: bool,
+    },
     /// Looks for mistakes in the guests' files and for what they need, and asks xl. The exit status is 1 if anything is wrong.
     Check {
         /// These files, instead of those of all guests.
@@ -120,6 +127,7 @@ pub fn run(action: Option<&GuestsAction>, json: bool, watch: bool) -> Result<Exi
         Some(GuestsAction::Console { name }) => console::connect(name)?,
         Some(GuestsAction::Log { name, follow, lines }) => console::log(name, *follow, *lines)?,
         Some(GuestsAction::Plan { json }) => plan::run(*json)?,
+        Some(GuestsAction::Last { json }) => last::run(*json)?,
         Some(GuestsAction::Check { files, json }) => return check::run(files, *json),
     }
     Ok(ExitCode::SUCCESS)

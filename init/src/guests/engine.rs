@@ -12,6 +12,7 @@
 mod event;
 mod reconcile;
 mod record;
+mod remains;
 mod report;
 mod respec;
 mod running;
@@ -28,7 +29,7 @@ use std::collections::BTreeMap;
 use stop::StopAll;
 
 pub use event::{Action, Domain, Event, Filter, Reason, XlError};
-pub use report::{GuestReport, plan, table};
+pub use report::{GuestReport, plan, stop_table, table};
 pub use state::{How, State};
 
 /// Microseconds of a second.
@@ -99,6 +100,7 @@ impl Engine {
             Event::Created { name, result } => self.created(&name, result, now),
             Event::Probed { name, domid, result } => self.probed(&name, domid, result, now),
             Event::Gone { name, domid, reason } => self.gone(&name, domid, reason, now),
+            Event::Remains { name, domid, reason } => self.remains(&name, domid, reason, now),
             Event::Appeared { name, domid } => self.appeared(&name, domid, now),
             Event::ShutdownEnded { name, result } => self.shutdown_ended(&name, result, now),
             Event::SaveEnded { name, result } => self.save_ended(&name, result, now),
@@ -146,6 +148,26 @@ impl Engine {
     #[must_use]
     pub fn state(&self, name: &str) -> Option<&State> {
         self.guests.get(name).map(|guest| &guest.state)
+    }
+
+    /// Why a guest that does not run must not be started, as it was looked at last.
+    #[must_use]
+    pub fn refusal(&self, name: &str) -> Option<&str> {
+        let guest = self.guests.get(name).filter(|guest| guest.domid.is_none() && guest.job.is_none())?;
+        match &guest.state {
+            State::Refused { why } => Some(why),
+            _ => guest.spec.refused.as_deref(),
+        }
+    }
+
+    /// The guests that are on their way up, by name.
+    #[must_use]
+    pub fn on_their_way(&self) -> Vec<String> {
+        let up = |guest: &&Record| {
+            use State::{BackingOff, Delayed, Starting, Waiting};
+            matches!(guest.state, Waiting { .. } | Delayed { .. } | Starting { .. } | BackingOff { .. })
+        };
+        self.guests.values().filter(up).map(|guest| guest.spec.name.clone()).collect()
     }
 
     /// The engine as JSON. Write it before the actions of a step are done.

@@ -26,7 +26,7 @@ const LINKS: &str = "/sys/class/net";
 /// Something that a guest needs and the host has not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// The guest.
+    /// The guest, by its name as it is.
     pub guest: String,
     /// The line in its file; 0 where no line says it.
     pub line: usize,
@@ -41,7 +41,7 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.guest)?;
+        f.write_str(&clean(&self.guest, 64))?;
         if self.line > 0 {
             write!(f, " (line {})", self.line)?;
         }
@@ -71,7 +71,7 @@ pub fn check(host: Host<'_>, guests: &[Candidate<'_>], running: &[Use]) -> Vec<P
     }
     let mut problems = Vec::new();
     for guest in guests.iter().filter(|guest| !guest.running) {
-        let mut found = Found { guest: clean(guest.name, 64), problems: Vec::new() };
+        let mut found = Found { guest: guest.name.to_owned(), problems: Vec::new() };
         claims.check(guest, &mut found);
         for vif in &guest.config.vifs {
             bridge(host, vif, &mut found);

@@ -2,7 +2,7 @@
 //! has what they need. Looks and reads, nothing else.
 
 use super::budget::{self, Candidate, Plan};
-use super::engine::Spec;
+use super::engine::{Filter, Spec};
 use super::graph::{Node, graph};
 use super::needs;
 use super::settings::{self, Guest, Listed};
@@ -31,6 +31,16 @@ pub struct Host<'a> {
     pub disks: &'a [needs::Use],
 }
 
+/// Who is to start besides those that run; what they need is looked for in this order. What the others need is theirs to be
+/// refused for when they are started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// These first: they are on their way, or asked for.
+    pub first: Vec<String>,
+    /// Then those that this wants.
+    pub filter: Filter,
+}
+
 /// What was found.
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
@@ -54,7 +64,7 @@ pub fn saved_state(name: &str) -> PathBuf {
 
 /// Makes the survey. A problem of one guest is that guest's alone.
 #[must_use]
-pub fn survey(host: &Host<'_>, config: &Config) -> Survey {
+pub fn survey(host: &Host<'_>, config: &Config, wanted: &Wanted) -> Survey {
     let tables = config.guest.iter();
     let given: Vec<(String, PathBuf)> =
         tables.filter_map(|(name, guest)| Some((name.clone(), guest.config.clone()?.into()))).collect();
@@ -68,7 +78,7 @@ pub fn survey(host: &Host<'_>, config: &Config) -> Survey {
             refused.insert(name.clone(), format!("its file {} cannot be used", clean(file, 300)));
         }
     }
-    look(host, &listed, &mut survey, &mut refused);
+    look(host, &listed, wanted, &mut survey, &mut refused);
     let mut specs: BTreeMap<String, Spec> = BTreeMap::new();
     for (name, guest) in listed.guests {
         survey.files.insert(name.clone(), PathBuf::from(guest.config.clone().unwrap_or_default()));
@@ -95,12 +105,19 @@ fn listed(
     let mut files = Vec::new();
     for guest in guests {
         survey.problems.extend(guest.problems.iter().map(ToString::to_string));
-        if let Some(table) = guest.section.as_ref().filter(|table| **table != guest.name) {
-            let (name, file) = (clean(&guest.name, 100), guest.path.display().to_string());
-            refused.insert(
-                table.clone(),
-                format!("its file {} calls it {name}: call the table guest.{name} too", clean(&file, 300)),
-            );
+        let (name, file) = (clean(&guest.name, 100), clean(&guest.path.to_string_lossy(), 300));
+        for table in guest.sections.iter().filter(|table| **table != guest.name) {
+            refused.insert(table.clone(), format!("its file {file} calls it {name}: call the table guest.{name} too"));
+        }
+        if guest.is_misnamed() {
+            continue;
+        }
+        let other = config.guest.get(&guest.name).and_then(|table| table.config.as_ref());
+        if let Some(other) = other.filter(|_| guest.sections.is_empty()) {
+            let other = clean(other, 300);
+            survey
+                .problems
+                .push(format!("{file}: is left out, because guest.{name} in sino.toml names another file, {other}"));
             continue;
         }
         files.push(settings::Found { name: guest.name.clone(), config: guest.path });
@@ -111,11 +128,23 @@ fn listed(
     listed
 }
 
-/// Whether those that start by themselves fit, and find what they need.
-fn look(host: &Host<'_>, listed: &Listed, survey: &mut Survey, refused: &mut BTreeMap<String, String>) {
-    let starts = |(name, guest): &(&String, &Guest)| guest.autostart && !refused.contains_key(*name);
+/// Whether those that are to start fit, and find what they need.
+fn look(
+    host: &Host<'_>,
+    listed: &Listed,
+    wanted: &Wanted,
+    survey: &mut Survey,
+    refused: &mut BTreeMap<String, String>,
+) {
+    let starts = |(name, guest): &(&String, &Guest)| {
+        let runs = host.running.contains(*name);
+        let wants = wanted.filter.wants(name, guest.autostart) || wanted.first.contains(name);
+        (runs || wants) && !refused.contains_key(*name)
+    };
     let nodes: Vec<Node> = listed.guests.iter().filter(starts).map(|(name, guest)| of(name, guest)).collect();
-    let sequence = graph(&nodes).sequence;
+    let mut sequence = graph(&nodes).sequence;
+    // The others stay in their order.
+    sequence.sort_by_key(|name| wanted.first.iter().position(|first| first == name).unwrap_or(usize::MAX));
     let candidate = |name: &'_ String| {
         let (name, config) = survey.configs.get_key_value(name)?;
         Some(Candidate { name, config, running: host.running.contains(name) })
@@ -165,6 +194,8 @@ mod tests {
     struct Played {
         root: tempfile::TempDir,
         running: BTreeSet<String>,
+        disks: Vec<needs::Use>,
+        wanted: Wanted,
     }
 
     impl Played {
@@ -176,7 +207,7 @@ mod tests {
                 fs::create_dir_all(root.path().join(folder)).unwrap();
             }
             fs::write(root.path().join("srv/vmlinuz"), "").unwrap();
-            Self { root, running: BTreeSet::new() }
+            Self { root, running: BTreeSet::new(), disks: Vec::new(), wanted: Wanted::default() }
         }
 
         fn guest(&self, path: &str, name: &str, memory: u32, more: &str) {
@@ -188,8 +219,9 @@ mod tests {
             let config: Config = toml::from_str(toml).unwrap();
             let xen = XenMemory { free_mib, ..XenMemory::default() };
             let memory = Some(budget::Host { xen, ..budget::Host::default() });
-            let host = Host { root: self.root.path(), memory, groups: &[], running: &self.running, disks: &[] };
-            survey(&host, &config)
+            let (running, disks) = (&self.running, &self.disks);
+            let host = Host { root: self.root.path(), memory, groups: &[], running, disks };
+            survey(&host, &config, &self.wanted)
         }
     }
 
@@ -243,6 +275,32 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_that_a_table_and_a_folder_name_is_one() {
+        let played = Played::new();
+        played.guest("srv/autostart/a.cfg", "a", 100, "");
+        played.guest("srv/other/b.cfg", "b", 100, "");
+        std::os::unix::fs::symlink("../other/b.cfg", played.root.path().join("srv/autostart/b.cfg")).unwrap();
+        let toml = "[guest.a]\nconfig = '/srv/autostart/a.cfg'\n[guest.b]\nconfig = '/srv/autostart/../other/b.cfg'\n";
+        let survey = played.survey(4000, toml);
+        assert_eq!((names(&survey), survey.problems.as_slice()), (vec!["a", "b"], &[][..]));
+        assert!(survey.specs.iter().all(|spec| spec.refused.is_none()));
+        // Two files: the table's counts for everything, or nothing does.
+        played.guest("srv/other/c.cfg", "c", 100, "");
+        played.guest("srv/autostart/c.cfg", "c", 9999, "vif = ['bridge=none']");
+        let survey = played.survey(4000, "[guest.c]\nconfig = '/srv/other/c.cfg'\n");
+        assert_eq!((refused(&survey, "c"), survey.files["c"].as_path()), (None, Path::new("/srv/other/c.cfg")));
+        assert_eq!(survey.configs["c"].memory_mib(), 100);
+        assert!(survey.problems[0].contains("/srv/autostart/c.cfg: has the guest name \"c\", as has /srv/other/c.cfg"));
+        let survey = played.survey(4000, "[guest.c]\nconfig = '/srv/typing-error.cfg'\n");
+        assert_eq!(refused(&survey, "c"), Some("its file /srv/typing-error.cfg cannot be used"));
+        let told = survey.problems.join("\n");
+        assert!(
+            told.contains("/srv/autostart/c.cfg: is left out, because guest.c in sino.toml names another"),
+            "{told}"
+        );
+    }
+
+    #[test]
     fn what_runs_already_needs_nothing_and_without_figures_none_is_refused_for_memory() {
         let mut played = Played::new();
         played.guest("srv/autostart/a.cfg", "a", 1000, "");
@@ -251,6 +309,62 @@ mod tests {
         played.running.clear();
         assert!(refused(&played.survey(10, ""), "a").is_some());
         let host = Host { root: played.root.path(), memory: None, groups: &[], running: &played.running, disks: &[] };
-        assert_eq!(refused(&survey(&host, &Config::default()), "a"), None);
+        assert_eq!(refused(&survey(&host, &Config::default(), &Wanted::default()), "a"), None);
+    }
+
+    #[test]
+    fn a_disk_that_a_domain_of_somebody_else_writes_to_is_refused_and_the_domain_named() {
+        let mut played = Played::new();
+        fs::write(played.root.path().join("srv/a.img"), "").unwrap();
+        fs::write(played.root.path().join("srv/b.img"), "").unwrap();
+        played.guest("srv/autostart/a.cfg", "a", 10, "disk = ['/srv/a.img,raw,xvda,w']");
+        played.guest("srv/autostart/b.cfg", "b", 10, "disk = ['/srv/b.img,raw,xvda,w']");
+        played.guest("srv/autostart/c.cfg", "c", 10, "disk = ['/srv/b.img,raw,xvda,r']");
+        played.disks.push(needs::Use { domain: "by hand".into(), path: "/srv/a.img".into(), writable: true });
+        played.disks.push(needs::Use { domain: "reads".into(), path: "/srv/b.img".into(), writable: false });
+        let survey = played.survey(4000, "");
+        let why = refused(&survey, "a").unwrap();
+        assert!(
+            why.starts_with("disk /srv/a.img of a is also that of the running domain by hand, and both write"),
+            "{why}"
+        );
+        assert!(refused(&survey, "b").unwrap().contains("the running domain reads"));
+        assert_eq!(refused(&survey, "c"), None);
+    }
+
+    #[test]
+    fn only_those_that_are_to_start_are_looked_at_and_those_asked_for_first() {
+        let mut played = Played::new();
+        fs::write(played.root.path().join("srv/a.img"), "").unwrap();
+        played.guest("srv/autostart/a.cfg", "a", 1000, "disk = ['/srv/a.img,raw,xvda,w']");
+        played.guest("srv/autostart/b.cfg", "b", 1000, "");
+        let long = "s".repeat(90);
+        played.guest("srv/autostart/spare.cfg", &long, 1000, "disk = ['/srv/a.img,raw,xvda,w']\nvif = ['bridge=none']");
+        let toml = format!("[guest.{long}]\nautostart = false\n[guest.b]\nautostart = false\n");
+        let survey = played.survey(1500, &toml);
+        assert!(["a", "b", &long].iter().all(|name| refused(&survey, name).is_none()), "b and spare stay as they are");
+        played.wanted.first = vec!["b".into()];
+        let survey = played.survey(1500, &toml);
+        assert_eq!(refused(&survey, "b"), None);
+        assert!(refused(&survey, "a").unwrap().ends_with("are left after b"));
+        played.wanted.first = vec![long.clone()];
+        let survey = played.survey(1500, &toml);
+        assert!(refused(&survey, &long).unwrap().contains("no bridge none"));
+        // For one boot, by the kernel's command line.
+        played.wanted = Wanted { first: vec![], filter: Filter::Only(vec!["b".into()]) };
+        let survey = played.survey(500, &toml);
+        assert!(refused(&survey, "b").unwrap().contains("MiB are left"));
+        assert_eq!(refused(&survey, "a"), None, "it does not start in this boot");
+    }
+
+    #[test]
+    fn a_guest_that_runs_keeps_its_disks_though_it_does_not_start_by_itself() {
+        let mut played = Played::new();
+        fs::write(played.root.path().join("srv/a.img"), "").unwrap();
+        played.guest("srv/autostart/a.cfg", "a", 10, "disk = ['/srv/a.img,raw,xvda,w']");
+        played.guest("srv/autostart/b.cfg", "b", 10, "disk = ['/srv/a.img,raw,xvda,w']");
+        played.running.insert("b".into());
+        let survey = played.survey(4000, "[guest.b]\nautostart = false\n");
+        assert!(refused(&survey, "a").unwrap().contains("the running domain b"), "without a word of the xenstore");
     }
 }

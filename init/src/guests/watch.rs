@@ -6,7 +6,7 @@
 use super::engine::{Event, Reason};
 use super::xenstore::Client;
 use super::xenstore::domains::{Change, Domain, Domains};
-use super::xenstore::stops::{LOGS, read_log};
+use super::xenstore::stops::{LOGS, Stop, read_log};
 use super::xl::{self, Shutdown, Xl};
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -21,6 +21,8 @@ const LIST: Duration = Duration::from_secs(60);
 const REBUILT: Duration = Duration::from_secs(120);
 /// How soon a domain that is still being built is looked at again: nothing tells that it runs.
 const BUILT: Duration = Duration::from_secs(1);
+/// A domain that has shut down and is there for so long stays, unless the log of the xl that waits for it says otherwise.
+const TAKEN_AWAY: Duration = Duration::from_secs(10);
 
 /// Watches for as long as xenstored answers.
 pub struct Watch {
@@ -29,6 +31,8 @@ pub struct Watch {
     logs: PathBuf,
     /// Why a domain stopped, as long as it is there.
     stopped: BTreeMap<u32, Reason>,
+    /// Domains that have shut down and are still there.
+    ended: BTreeMap<u32, Ended>,
     /// Domains that were still being built.
     building: BTreeMap<u32, Domain>,
     /// Guests whose new domain has not come yet, with the old one's number, and until when it may.
@@ -37,12 +41,21 @@ pub struct Watch {
     again: bool,
 }
 
+/// A domain that has shut down.
+struct Ended {
+    name: String,
+    reason: Reason,
+    since: Instant,
+    /// Whether it was told that it stays, or is not looked at any more.
+    settled: bool,
+}
+
 impl Watch {
     /// Begins; what is there already is told first.
     #[must_use]
     pub fn new(domains: Domains, xl: Xl) -> Self {
-        let (stopped, building, rebuilt) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { domains, xl, logs: LOGS.into(), stopped, building, rebuilt, again: false }
+        let (stopped, ended, building, rebuilt) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { domains, xl, logs: LOGS.into(), stopped, ended, building, rebuilt, again: false }
     }
 
     /// Goes on with another connection, after xenstored was lost; what has happened meanwhile is told next.
@@ -69,8 +82,8 @@ impl Watch {
             self.again = false;
             self.doubt(&mut changes);
         }
-        let looks = !self.building.is_empty()
-            || changes.iter().any(|change| matches!(change, Change::Stopped | Change::Appeared(_)));
+        let looks =
+            self.looks_again() || changes.iter().any(|change| matches!(change, Change::Stopped | Change::Appeared(_)));
         let listed = if looks { self.xl.list(Instant::now() + LIST) } else { Ok(Vec::new()) };
         let listed = listed.unwrap_or_else(|failure| {
             log::warn!("what becomes of the domains is not known: {failure}");
@@ -79,10 +92,15 @@ impl Watch {
         Ok(self.told(changes, &listed, Instant::now()))
     }
 
-    /// Waits until xenstored has something to say, or it is time to look at what is being built.
+    /// Whether there is something that nothing tells of.
+    fn looks_again(&self) -> bool {
+        !self.building.is_empty() || self.ended.values().any(|ended| !ended.settled)
+    }
+
+    /// Waits until xenstored has something to say, or it is time to look at what is being built or taken away.
     fn poll(&self) -> Result<()> {
         let now = Instant::now();
-        let built = (!self.building.is_empty()).then(|| now + BUILT);
+        let built = self.looks_again().then(|| now + BUILT);
         let next = self.rebuilt.values().map(|(_, until)| *until).chain(built).min();
         let left = next.and_then(|at| Timespec::try_from(at.saturating_duration_since(now)).ok());
         let mut fds = [PollFd::from_borrowed_fd(self.domains.fd(), PollFlags::IN)];
@@ -121,6 +139,7 @@ impl Watch {
                 Change::Appeared(domain) => drop(self.building.insert(domain.id, domain)),
                 Change::Gone(domain) => {
                     self.building.remove(&domain.id);
+                    self.ended.remove(&domain.id);
                     let stopped = self.stopped.remove(&domain.id);
                     if let Some(name) = domain.name {
                         let (reason, again) = why(&self.logs, &name, domain.id, stopped);
@@ -140,6 +159,7 @@ impl Watch {
                 events.push(Event::Appeared { name: domain.name.clone(), domid: domain.id });
             }
         }
+        events.extend(self.remains(listed, now));
         let late: Vec<String> =
             self.rebuilt.iter().filter(|(_, (_, until))| *until <= now).map(|(name, _)| name.clone()).collect();
         for name in late {
@@ -151,13 +171,50 @@ impl Watch {
     }
 }
 
-/// Why a domain is gone, and whether the xl that waited for it builds it anew. `seen`: what `xl list` said of it before.
-fn why(logs: &Path, name: &str, id: u32, seen: Option<Reason>) -> (Reason, bool) {
+impl Watch {
+    /// Which of the domains that have shut down stay.
+    fn remains(&mut self, listed: &[xl::Domain], now: Instant) -> Vec<Event> {
+        if !listed.is_empty() {
+            let ended = |domain: &xl::Domain| domain.state.and_then(|state| state.shutdown);
+            self.ended.retain(|id, _| listed.iter().any(|domain| domain.id == *id && ended(domain).is_some()));
+            // One that is being saved is there for as long as that takes.
+            let reason = |domain| ended(domain).map(reason_of).filter(|reason| *reason != Reason::Suspend);
+            for (domain, reason) in listed.iter().filter_map(|domain| Some((domain, reason(domain)?))) {
+                let name = domain.name.clone();
+                self.ended.entry(domain.id).or_insert(Ended { name, reason, since: now, settled: false });
+            }
+        }
+        let mut events = Vec::new();
+        for (id, ended) in self.ended.iter_mut().filter(|(_, ended)| !ended.settled) {
+            let action = last_stop(&self.logs, &ended.name, *id).and_then(|stop| stop.action);
+            let late = now.saturating_duration_since(ended.since) >= TAKEN_AWAY;
+            let stays = action.as_deref().map_or(late, |action| action == "preserve");
+            // A core dump takes as long as it takes.
+            ended.settled = stays || late;
+            if stays {
+                events.push(Event::Remains { name: ended.name.clone(), domid: *id, reason: ended.reason });
+            }
+        }
+        events
+    }
+}
+
+/// What the log of the xl that waited for a domain says of its stop.
+fn last_stop(logs: &Path, name: &str, id: u32) -> Option<Stop> {
     // An older log is moved aside when the guest is started again.
     let files = ["", ".1"].map(|end| logs.join(format!("xl-{name}.log{end}")));
-    let stop = files.iter().find_map(|file| read_log(&String::from_utf8_lossy(&fs::read(file).ok()?), id));
-    let again = stop.as_ref().and_then(|stop| stop.action.as_deref()).is_some_and(|action| action.contains("restart"));
-    let reason = stop.map(|stop| reason_of(stop.reason));
+    files.iter().find_map(|file| read_log(&String::from_utf8_lossy(&fs::read(file).ok()?), id))
+}
+
+/// Why a domain is gone, and whether the xl that waited for it builds it anew. `seen`: what `xl list` said of it before.
+fn why(logs: &Path, name: &str, id: u32, seen: Option<Reason>) -> (Reason, bool) {
+    let stop = last_stop(logs, name, id);
+    let action = stop.as_ref().and_then(|stop| stop.action.as_deref());
+    let again = action.is_some_and(|action| action.contains("restart"));
+    let reason = stop.as_ref().map(|stop| match reason_of(stop.reason) {
+        Reason::Reboot if action.is_some() && !again => Reason::NoReboot,
+        reason => reason,
+    });
     // Without a word of anybody's, somebody has destroyed it.
     (reason.or(seen).unwrap_or(Reason::Destroyed), again)
 }
@@ -270,5 +327,48 @@ mod tests {
         assert_eq!(played.told(vec![Change::Gone(named(4, "a"))], &[]), []);
         played.now += REBUILT;
         assert_eq!(played.told(vec![], &[]), [gone("a", 4, Reason::Reboot)]);
+    }
+
+    #[test]
+    fn what_has_shut_down_and_stays_is_told_once() {
+        let mut played = Played::new();
+        let remains = |id, name: &str, reason| Event::Remains { name: name.into(), domid: id, reason };
+        let crashed = |id, name: &str| listed(id, name, false, Some(Shutdown::Crash));
+        played.log(
+            "xl-a.log",
+            "Domain 3 has shut down, reason code 3 0x3\nAction for shutdown reason code 3 is preserve\n",
+        );
+        played.log(
+            "xl-b.log",
+            "Domain 4 has shut down, reason code 3 0x3\nAction for shutdown reason code 3 is coredump-destroy\n",
+        );
+        let there = [crashed(3, "a"), crashed(4, "b"), crashed(5, "c"), listed(6, "s", false, Some(Shutdown::Suspend))];
+        assert_eq!(played.told(vec![Change::Stopped], &there), [remains(3, "a", Reason::Crash)]);
+        assert!(played.watch.looks_again(), "nobody has said what becomes of c");
+        assert_eq!(played.told(vec![], &there), []);
+        played.now += TAKEN_AWAY;
+        assert_eq!(played.told(vec![], &there), [remains(5, "c", Reason::Crash)]);
+        assert!(!played.watch.looks_again());
+        assert_eq!(played.told(vec![Change::Gone(named(4, "b"))], &[]), [gone("b", 4, Reason::Crash)]);
+        // It is seen when the watch begins, too, after the domain itself.
+        let mut played = Played::new();
+        played.log(
+            "xl-a.log",
+            "Domain 3 has shut down, reason code 0 0x0\nAction for shutdown reason code 0 is preserve\n",
+        );
+        let off = [listed(3, "a", false, Some(Shutdown::Poweroff))];
+        let told = played.told(vec![Change::Appeared(named(3, "a"))], &off);
+        assert_eq!(told, [appeared("a", 3), remains(3, "a", Reason::PowerOff)]);
+    }
+
+    #[test]
+    fn a_reboot_that_xl_does_not_do_is_told_as_such() {
+        let mut played = Played::new();
+        played.log(
+            "xl-a.log",
+            "Domain 3 has shut down, reason code 1 0x1\nAction for shutdown reason code 1 is destroy\n",
+        );
+        let told = played.told(vec![Change::Gone(named(3, "a")), Change::Gone(named(4, "b"))], &[]);
+        assert_eq!(told, [gone("a", 3, Reason::NoReboot), gone("b", 4, Reason::Destroyed)]);
     }
 }

@@ -7,6 +7,7 @@
 //! Source: Xen's `docs/misc/xenstore.txt`. Against what a bad server sends: payloads are at most 4096 bytes, unknown messages are passed
 //! over, equal events are kept once, and too many different ones end the connection.
 
+pub mod disks;
 pub mod domains;
 #[cfg(test)]
 pub(crate) mod played;

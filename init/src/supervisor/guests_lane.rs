@@ -4,23 +4,23 @@
 //! thread. What the engine decides is kept in `/run/sino` before it is done, so that a supervisor that was started again goes on
 //! with it and starts no guest twice.
 
+mod asking;
 mod look;
 mod state;
+mod stopping;
+mod watching;
 
 use super::control::Answer;
 use super::lane::{self, Lane};
-use super::{News, Sender, running_guests, storage_lane};
-use crate::config::origins::clean;
+use super::{News, Sender};
 use crate::config::schema::Config;
 use crate::guests::daemons::{self, Daemons};
 use crate::guests::driver::{Driver, Places, Told};
-use crate::guests::engine::{self, Action, Engine, Event, Filter, State};
-use crate::guests::settings::nearest;
-use crate::guests::watch::Watch;
-use crate::guests::xenstore::{Client, domains::Domains};
+use crate::guests::engine::{self, Action, Engine, Event};
+use crate::guests::survey::Wanted;
 use crate::guests::xl::{Xl, wait_for_orphans};
 use crate::storage::Host;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use log::Level;
 use look::{DOM0, Size, filter, known, sizes};
 pub use look::{Seen, look};
@@ -28,16 +28,14 @@ use rustix::fd::BorrowedFd;
 use sino_boot::layout;
 use sino_boot::record::now_us;
 pub use state::{GuestsState, Wish};
-use state::{keep, kept, write, write_for_good};
-use std::collections::BTreeMap;
-use std::path::Path;
+use state::{keep, kept, told_before, write};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
+pub use stopping::{LastStop, Stop};
 
 /// How long an xl of a supervisor that was killed may take from its start: as long as the slowest of a supervisor that lives.
 const ORPHAN: Duration = Duration::from_secs(900);
-/// A connection to xenstored that was lost sooner than this is not replaced at once.
-const LIVES: Duration = Duration::from_secs(2);
 
 /// The lane.
 pub struct GuestsLane {
@@ -52,10 +50,10 @@ pub struct GuestsLane {
     /// When the lane began, in microseconds since the kernel started.
     since_us: u64,
     first_is_told: bool,
-    /// Who asked for something that waits for a new survey.
-    asked: Vec<(Wish, mpsc::Sender<Answer>)>,
-    /// All guests are to be stopped, and whether the supervisor ends then; the deadline in microseconds since the kernel started.
-    stop: Option<(u64, bool)>,
+    /// Who asked for something that waits for a new survey, in that order.
+    asked: VecDeque<(Wish, mpsc::Sender<Answer>)>,
+    /// Whether the survey for the first of them is under way.
+    looks: bool,
     /// What became of domains before the survey was through.
     early: Vec<Event>,
 }
@@ -99,11 +97,12 @@ impl GuestsLane {
             bridge: false,
             phase: Phase::Waiting,
             running: None,
-            state: GuestsState::default(),
+            // What it was at, and what was wrong, goes on.
+            state: GuestsState { without: None, ..told_before() },
             since_us: now_us(),
             first_is_told: false,
-            asked: Vec::new(),
-            stop: None,
+            asked: VecDeque::new(),
+            looks: false,
             early: Vec::new(),
         })
     }
@@ -180,23 +179,24 @@ impl GuestsLane {
         let ready = ready && self.phase == Phase::Waiting;
         let Some(config) = self.config.clone().filter(|_| ready) else { return };
         self.phase = Phase::Begun;
-        self.survey(move || {
+        let load = move || {
             wait_for_orphans(ORPHAN);
             config
-        });
+        };
+        if let Err(error) = self.survey(Wanted { first: Vec::new(), filter: filter() }, load) {
+            log::error!("{error:#}; systemctl restart sino");
+        }
     }
 
     /// Looks at the guests with the configuration that `load` gives, in a thread of its own.
-    fn survey(&self, load: impl FnOnce() -> Config + Send + 'static) {
+    fn survey(&self, wanted: Wanted, load: impl FnOnce() -> Config + Send + 'static) -> Result<()> {
         let news = self.sender.clone();
         let started = std::thread::Builder::new().name("survey".into()).spawn(move || {
             let config = load();
-            let seen = look(&config);
+            let seen = look(&config, &wanted);
             news.send(News::Surveyed(Box::new(config), Box::new(seen)));
         });
-        if let Err(error) = started {
-            log::error!("the guests are not looked for: {error}; systemctl restart sino");
-        }
+        started.map(drop).context("looking for the guests")
     }
 
     /// The engine begins with what was found, or goes on where the last one was.
@@ -207,15 +207,13 @@ impl GuestsLane {
         } else {
             self.begin_engine(seen);
         }
-        for (wish, answer) in std::mem::take(&mut self.asked) {
-            reply(&answer, self.obey(&wish));
-        }
+        self.seen_for_asked();
     }
 
     /// What there is of guests may have changed.
     fn seen_again(&mut self, seen: Seen) {
         let Some(running) = &mut self.running else { return };
-        let Seen { survey, domains } = seen;
+        let Seen { survey, domains, .. } = seen;
         running.sizes = sizes(&survey, &domains);
         running.driver.files(survey.files);
         running.engine.respec(survey.specs, now_us());
@@ -235,7 +233,7 @@ impl GuestsLane {
         };
         let sender = self.sender.clone();
         let mut driver = Driver::new(xl, Places::default(), Arc::new(move |told| sender.send(News::Guest(told))));
-        let Seen { survey, domains } = seen;
+        let Seen { survey, domains, .. } = seen;
         let sizes = sizes(&survey, &domains);
         driver.files(survey.files);
         for problem in &survey.problems {
@@ -264,9 +262,7 @@ impl GuestsLane {
             self.step(event);
         }
         self.step(Event::DaemonsUp);
-        if let Some((until_us, _)) = self.stop {
-            self.step(Event::StopAll { until_us });
-        } else if fresh {
+        if !self.go_on_stopping() && fresh {
             self.step(Event::StartAll { filter: filter() });
         }
     }
@@ -286,84 +282,6 @@ impl GuestsLane {
         }
         for event in events {
             self.step(event);
-        }
-    }
-
-    /// Does what an administrator asks, and answers; before something is started it is looked at again what there is.
-    pub fn ask(&mut self, wish: Wish, answer: mpsc::Sender<Answer>) {
-        let starts = matches!(wish, Wish::Start { .. } | Wish::Restart { .. } | Wish::StartAll);
-        if !starts || self.running.is_none() || self.state.without.is_some() {
-            return reply(&answer, self.obey(&wish));
-        }
-        self.asked.push((wish, answer));
-        if self.asked.len() == 1 {
-            self.survey(|| storage_lane::load(true).config);
-        }
-    }
-
-    fn obey(&mut self, wish: &Wish) -> Result<String> {
-        if let Wish::StopAll { deadline, end } = wish {
-            return Ok(self.stop_all(*deadline, *end));
-        }
-        if let Some(why) = &self.state.without {
-            bail!("no guests: {why}");
-        }
-        let Some(running) = &self.running else { bail!("the guests are still being looked for; try again") };
-        if let Wish::Start { name } | Wish::Stop { name } | Wish::Restart { name } = wish
-            && running.engine.state(name).is_none()
-        {
-            let names: Vec<String> = running.engine.report().into_iter().map(|guest| guest.name).collect();
-            let meant = nearest(name, names.iter().map(String::as_str));
-            let meant = meant.map(|meant| format!("; did you mean {}?", clean(meant, 64))).unwrap_or_default();
-            bail!("there is no guest {}{meant}; sino guests check names what is wrong with the files", clean(name, 64));
-        }
-        if let Wish::Start { name } | Wish::Restart { name } = wish
-            && let Some(State::Refused { why }) = running.engine.state(name)
-        {
-            bail!("{} cannot be started: {why}", clean(name, 64));
-        }
-        let (event, text) = match wish.clone() {
-            Wish::Start { name } => (Event::Start { name: name.clone() }, format!("{name} is being started")),
-            Wish::Stop { name } => (Event::Stop { name: name.clone() }, format!("{name} is being stopped")),
-            Wish::Restart { name } => (Event::Restart { name: name.clone() }, format!("{name} is being restarted")),
-            Wish::StartAll | Wish::StopAll { .. } => {
-                (Event::StartAll { filter: Filter::All }, "the guests are being started".to_owned())
-            }
-        };
-        self.step(event);
-        Ok(format!("{text}; sino guests shows how it goes"))
-    }
-
-    fn stop_all(&mut self, deadline: u32, end: bool) -> String {
-        let until_us = now_us() + u64::from(deadline) * 1_000_000;
-        if self.state.without.is_some() {
-            return "there are no guests".to_owned();
-        }
-        if self.phase == Phase::Waiting && !Path::new(layout::GUESTS_ENGINE).exists() {
-            self.phase = Phase::Ended;
-            return "no guest was started yet, and none is from now on".to_owned();
-        }
-        self.stop = Some((until_us, end));
-        self.state.stopping = true;
-        if self.running.is_some() {
-            self.step(Event::StopAll { until_us });
-        } else {
-            self.publish();
-        }
-        format!("all guests are being stopped, within {deadline} s")
-    }
-
-    /// All are stopped: how that went outlives this boot.
-    fn all_stopped(&mut self, end: bool) {
-        self.state.stopping = false;
-        self.fill();
-        if let Err(error) = write_for_good(Path::new(layout::GUESTS_LAST_STOP), &self.state) {
-            log::warn!("how the guests were stopped is not kept: {error:#}");
-        }
-        if end {
-            self.phase = Phase::Ended;
-            // The next supervisor begins as at power-up.
-            let _ = std::fs::remove_file(layout::GUESTS_ENGINE);
         }
     }
 
@@ -393,44 +311,8 @@ impl GuestsLane {
             self.first_is_told = true;
             self.lane.reached("first-created", self.since_us, "");
         }
-        if let Some((_, end)) = self.stop.take_if(|_| !running.engine.is_stopping()) {
-            self.all_stopped(end);
-        }
+        self.tend_stop();
         self.publish();
-    }
-
-    /// Has the engine told what becomes of domains, from a thread that waits for it.
-    fn watch(&self) {
-        let news = self.sender.clone();
-        let watch = move || -> Result<()> {
-            let mut watch = Watch::new(Domains::watch(Client::connect()?)?, Xl::find()?);
-            loop {
-                let since = Instant::now();
-                let lost = loop {
-                    match watch.wait() {
-                        Ok(events) if events.is_empty() => {}
-                        Ok(events) => news.send(News::Domains(events)),
-                        Err(error) => break error,
-                    }
-                };
-                log::warn!("what becomes of guests is not seen until xenstored answers again: {lost:#}");
-                // No event tells when one that ends each connection no longer does.
-                std::thread::sleep(LIVES.saturating_sub(since.elapsed()));
-                while let Err(error) = running_guests::wait_for_xenstored().and_then(|client| watch.again(client)) {
-                    log::warn!("{error:#}");
-                    std::thread::sleep(LIVES);
-                }
-                log::info!("what becomes of guests is seen again");
-            }
-        };
-        let started = std::thread::Builder::new().name("domains".into()).spawn(move || {
-            if let Err(error) = watch() {
-                log::error!("what becomes of guests is no longer seen: {error:#}; sino log");
-            }
-        });
-        if let Err(error) = started {
-            log::error!("what becomes of guests is not seen: {error}; systemctl restart sino");
-        }
     }
 
     fn fill(&mut self) {
@@ -447,13 +329,4 @@ impl GuestsLane {
         let text = serde_json::to_string(&self.state).unwrap_or_default();
         write(layout::GUESTS_STATE, &text);
     }
-}
-
-fn reply(answer: &mpsc::Sender<Answer>, result: Result<String>) {
-    let (ok, text) = match result {
-        Ok(text) => (true, text),
-        Err(error) => (false, format!("{error:#}")),
-    };
-    // Who asked may be gone.
-    let _ = answer.send(Answer { ok, text });
 }

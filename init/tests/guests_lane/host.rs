@@ -103,6 +103,14 @@ impl Host {
             .unwrap_or_else(|error| panic!("{} ended: {error}", machine::WORD));
     }
 
+    /// Kills the supervisor, and waits until the next one has looked at the guests.
+    pub(crate) fn kill(&mut self) {
+        let surveys = |host: &Self| host.said().matches("] survey ...").count();
+        let before = surveys(self);
+        self.tell("kill");
+        self.until("it is taken up again", |_| surveys(self) > before);
+    }
+
     /// A new boot: nothing in `/run` but what the other lanes have found.
     pub(crate) fn reboot(&mut self) {
         self.tell("stop");
@@ -112,6 +120,16 @@ impl Host {
             let _ = fs::remove_file(self.lab.path("run/sino").join(file));
         }
         self.tell("start");
+    }
+
+    /// Executes a command there, such as `sino guests`; returns its exit status, and what it printed.
+    pub(crate) fn sino(&mut self, command: &str) -> (i32, String) {
+        let ended = self.lab.path("run/ended");
+        let _ = fs::remove_file(&ended);
+        self.tell(command);
+        self.until(&format!("{command} has ended"), |_| ended.exists());
+        let status = fs::read_to_string(ended).unwrap().trim().parse().unwrap();
+        (status, String::from_utf8_lossy(&fs::read(self.lab.path("run/printed")).unwrap()).into_owned())
     }
 
     pub(crate) fn stop_all(&self, deadline: u32) -> Answer {

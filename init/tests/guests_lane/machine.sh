@@ -13,6 +13,7 @@ for program in oxenstored xenconsoled; do
     mount --bind "$2" "/usr/lib/xen-4.20/bin/$program"
 done
 ln -sf "$3" /usr/sbin/sino-supervisor
+ln -sf "$3" /usr/sbin/sino
 ln -sf "$4" /usr/sbin/xl
 ln -sf "$1/xl.toml" /usr/sbin/xl.toml
 ln -sf /bin/true /usr/sbin/modprobe

@@ -3,7 +3,8 @@
 use crate::host::Host;
 use crate::lab::soon;
 use sino_init::guests::engine::GuestReport;
-use sino_init::supervisor::guests_lane::GuestsState;
+use sino_init::guests::xl::Call;
+use sino_init::supervisor::guests_lane::{GuestsState, LastStop};
 use std::fmt::Write as _;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -205,17 +206,16 @@ pub(crate) fn garbage() {
     }
     host.on();
     host.until_all(2, &["ready"]);
-    host.tell("kill");
-    host.until("it is taken up again", |_| host.said().contains("was started again"));
+    host.kill();
     host.until_all(2, &["ready"]);
     assert_eq!(host.calls("create").values().map(Vec::len).collect::<Vec<_>>(), [1, 1]);
 }
 
 pub(crate) fn bad_files() {
     let toml = "[guest.good]\norder = 'first'\nafter = 7\n[guest.ghost]\nafter = ['good']\n[guest.good2]\nafter = ['nobody']\n\
-        [guest.other]\nconfig = '/srv/autostart/misnamed.cfg'\n[guests]\nparallel = 'many'\n";
+        [guest.other]\nconfig = '/srv/autostart/misnamed.cfg'\n[guest.twice]\nconfig = '/srv/autostart/twice.cfg'\n[guests]\nparallel = 'many'\n";
     let mut host = Host::new("", toml);
-    for name in ["good", "good2", "two words"] {
+    for name in ["good", "good2", "two words", "twice"] {
         host.guest(name, "");
     }
     host.guest("unknown", "colour = \"green\"\nvcpu = 2");
@@ -241,7 +241,7 @@ pub(crate) fn bad_files() {
         state.guests.len() > 5
             && state.guests.iter().all(|guest| ["ready", "refused", "failed"].contains(&guest.state.as_str()))
     });
-    for name in ["good", "good2", "two words", "unknown", "disk1", "bridge"] {
+    for name in ["good", "good2", "two words", "twice", "unknown", "disk1", "bridge"] {
         assert_eq!(host.report(name).state, "ready", "{name}: {:?}", host.report(name));
     }
     for (name, text) in [("no-kernel", "/srv/none"), ("disk2", "disk1"), ("no-bridge", "xenbr7"), ("other", "another")]
@@ -270,6 +270,9 @@ pub(crate) fn bad_files() {
     ] {
         assert!(problems.contains(text), "nothing of {text}:\n{problems}");
     }
+    assert!(!problems.contains("twice.cfg"), "it is one guest:\n{problems}");
+    let twin = "/srv/autostart/zz-twin.cfg: has the guest name \"good\", as has /srv/autostart/good.cfg";
+    assert!(problems.contains(twin), "both files are named:\n{problems}");
     assert!(!host.said().contains("panicked"), "{}", host.said());
 }
 
@@ -344,7 +347,137 @@ pub(crate) fn stop() {
     assert_eq!(host.lab.names(), Vec::<String>::new());
     host.reboot();
     host.until_all(5, &["ready"]);
+    let (status, last) = host.sino("sino guests last");
+    eprintln!("{last}");
+    assert!(
+        status == 0 && last.starts_with("all guests were stopped on 20") && last.contains(" s of 60 s\n"),
+        "{last}"
+    );
+    for words in
+        [&["db", "stopped", "shut down"][..], &["keeps", "saved"], &["hangs", "stopped", "destroyed", "within 4 s"]]
+    {
+        assert!(last.lines().any(|line| words.iter().all(|word| line.contains(word))), "{words:?}:\n{last}");
+    }
     assert_eq!(host.calls("restore").len(), 1);
     assert_eq!(host.calls("create")["keeps"].len(), 1, "it was resumed and not started anew");
     assert!(!host.lab.path("srv/sino/saved/keeps.save").exists());
+}
+
+pub(crate) fn disks() {
+    let toml = "[guest.spare]\nautostart = false\n[guest.free]\nautostart = false\n[guest.large]\nautostart = false\n\
+        [guest.lost]\nautostart = false\n";
+    let mut host = Host::new("memory_mib = 1000\n[guest.second.create]\nms = 100\n", toml);
+    for name in ["a", "b", "c"] {
+        host.file(&format!("srv/{name}.img"), vec![0; 4096]);
+    }
+    let disk =
+        |name: &str, access: &str| format!("disk = [ 'format=raw,vdev=xvda,access={access},target=/srv/{name}.img' ]");
+    // One that somebody starts by hand, and that is none of SINO's.
+    let lines = format!("memory = 64\n{}", disk("a", "rw"));
+    let by_hand = host.lab.guest("by hand", &lines);
+    host.lab.xl.call(&Call::Create(by_hand.clone()), soon(60_000), None).unwrap();
+    host.guest("first", &disk("a", "rw"));
+    host.guest("second", &disk("b", "rw"));
+    host.guest("third", &disk("b", "rw"));
+    host.guest("spare", &disk("b", "rw"));
+    host.guest("free", &disk("c", "rw"));
+    host.guest("lost", "vif = [ 'bridge=xenbr7' ]");
+    host.file("srv/autostart/large.cfg", "name = 'large'\nkernel = '/srv/vmlinuz'\nmemory = 2000\n");
+    host.on();
+    host.until("all have ended", |_| host.report("second").state == "ready" && host.report("third").state == "refused");
+    let refused = |host: &Host, name: &str, text: &str| {
+        let report = host.report(name);
+        assert!(report.state == "refused" && report.cause.contains(text), "{name}: {report:?}");
+    };
+    refused(
+        &host,
+        "first",
+        "disk /srv/a.img of first is also that of the running domain by hand, and both write to it",
+    );
+    refused(&host, "third", "is also that of the guest second, and both write to it");
+    // By hand they are refused with the same words, and stay as they are.
+    for (name, state, text) in [
+        ("first", "refused", "is also that of the running domain by hand, and both write to it; try: "),
+        ("third", "refused", "is also that of the running domain second, and both write to it; try: "),
+        ("spare", "stopped", "is also that of the running domain second, and both write to it; try: "),
+        ("large", "stopped", "needs 2010 MiB of Xen's memory, "),
+        ("lost", "stopped", "there is no bridge xenbr7 (there are: xenbr0); try: "),
+    ] {
+        let (status, said) = host.sino(&format!("sino guests start {name}"));
+        assert!(status == 1 && said.contains(&format!("{name} cannot be started: ")) && said.contains(text), "{said}");
+        assert_eq!(host.report(name).state, state, "{name}");
+    }
+    let (status, said) = host.sino("sino guests start free --wait");
+    assert!(status == 0 && said.contains("free is ready"), "{said}");
+    // What nobody has any more is theirs.
+    host.lab.xl.destroy("by hand", soon(60_000)).unwrap();
+    assert_eq!(host.sino("sino guests start first --wait").0, 0);
+    let calls = host.calls("create");
+    assert!(["third", "spare", "large", "lost"].iter().all(|name| !calls.contains_key(*name)), "{calls:?}");
+    // sino guests check knows of it, too: of the guests, and of a file that is not in place.
+    let (status, said) = host.sino("sino guests check");
+    assert!(status == 1 && said.contains("of third is also that of the running domain second"), "{said}");
+    host.file("srv/new.cfg", format!("name = 'new'\nkernel = '/srv/vmlinuz'\nmemory = 64\n{}", disk("a", "rw")));
+    let (status, said) = host.sino("sino guests check /srv/new.cfg");
+    assert!(status == 1 && said.contains("of new is also that of the running domain first"), "{said}");
+}
+
+pub(crate) fn ends() {
+    let script = "[guest.stays]\ncrash_after = 400\npreserve = true\n[guest.reboots]\nreboot_after = 400\n\
+        [guest.never]\nreboot_after = 400\n[guest.always]\nreboot_after = 400\n[guest.crashes]\ncrash_after = 400\n";
+    let toml = "[guest.never]\nrestart = 'no'\n[guest.always]\nrestart = 'always'\n";
+    let mut host = Host::new(script, toml);
+    for name in ["stays", "reboots", "never", "always", "crashes"] {
+        host.guest(name, "");
+    }
+    host.on();
+    let state = host.until("all have ended", |state| {
+        let is = |name: &str, word: &str| state.guests.iter().any(|guest| guest.name == name && guest.state == word);
+        is("stays", "crashed") && is("reboots", "stopped") && is("never", "stopped") && is("always", "backing off")
+    });
+    let cause = |name: &str| state.guests.iter().find(|guest| guest.name == name).unwrap().cause.clone();
+    assert!(cause("stays").starts_with("crashed; its domain"), "{}", cause("stays"));
+    assert_eq!(cause("reboots"), "wanted to reboot, and on_reboot in its file does not let it");
+    host.until("what crashed is started again", |_| {
+        host.calls("create").get("crashes").is_some_and(|calls| calls.len() == 2)
+    });
+    host.kill();
+    assert_eq!(host.report("stays").state, "crashed");
+    let (status, said) = host.sino("sino guests start stays");
+    assert!(
+        status == 1 && said.contains("stays cannot be started: its domain") && said.contains("guests stop stays"),
+        "{said}"
+    );
+    assert_eq!(host.calls("create").values().map(Vec::len).min(), Some(1));
+    let (status, said) = host.sino("sino guests stop stays --wait");
+    assert!(status == 0 && said.contains("stays is stopped"), "{said}");
+    assert!(!host.lab.names().contains(&"stays".to_owned()));
+    assert!(["stays", "reboots", "never"].iter().all(|name| host.calls("create")[*name].len() == 1));
+}
+
+pub(crate) fn stop_killed() {
+    let script = "[guest.db]\nobeys_after = 300\n[guest.hangs]\nignores = true\n";
+    let toml = "[guest.hangs]\nstop_timeout = 5\nafter = ['db']\n";
+    let mut host = Host::new(script, toml);
+    for name in ["db", "hangs"] {
+        host.guest(name, "");
+    }
+    host.on();
+    host.until_all(2, &["ready"]);
+    let (status, none) = host.sino("sino guests last");
+    assert!(status == 0 && none.starts_with("no report"), "{none}");
+    assert_eq!(host.sino("sino guests last --json").1.trim(), "null");
+    assert!(host.stop_all(60).ok);
+    host.until("it is asked", |_| host.report("hangs").state == "stopping");
+    host.kill();
+    assert!(host.state().stopping, "who waits for the stop must not think that it is over");
+    host.until("the stop is over", |state| !state.stopping);
+    assert_eq!(host.lab.names(), Vec::<String>::new());
+    let (_, last) = host.sino("sino guests last --json");
+    let last: LastStop = serde_json::from_str(&last).unwrap();
+    let states: Vec<&str> = last.guests.iter().map(|guest| guest.state.as_str()).collect();
+    assert!(states == ["stopped", "stopped"] && last.within == 60, "{last:#?}");
+    host.file("srv/sino/guests-last-stop.json", "{\"guests\": [");
+    let (status, broken) = host.sino("sino guests last");
+    assert!(status == 1 && broken.contains("guests-last-stop.json cannot be used"), "{broken}");
 }

@@ -5,7 +5,7 @@
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -45,7 +45,9 @@ struct Domain {
     uuid: String,
     ends: Option<u64>,
     crashes: Option<u64>,
+    reboots: Option<u64>,
     preserve: bool,
+    disks: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -59,6 +61,8 @@ struct Store {
     there: BTreeMap<u32, Domain>,
     connections: Vec<Connection>,
     last: u64,
+    /// Domains that have crashed and stay.
+    preserved: BTreeSet<u32>,
     values: BTreeMap<String, Vec<u8>>,
 }
 
@@ -122,15 +126,23 @@ fn look(store: &Mutex<Store>) -> Option<u64> {
     let (mut next, mut there) = (None, BTreeMap::new());
     for domain in domains {
         let crash = domain.crashes.filter(|_| !domain.preserve);
-        let end = [domain.ends, crash].into_iter().flatten().min();
+        let end = [domain.ends, crash, domain.reboots].into_iter().flatten().min();
+        let stays = domain.crashes.filter(|_| domain.preserve);
+        if stays.is_some_and(|at| at <= time) && store.preserved.insert(domain.id) {
+            stopped(&domain, 3, "preserve");
+            store.fire("@releaseDomain");
+        }
+        next = [next, stays.filter(|at| *at > time)].into_iter().flatten().min();
         if end.is_some_and(|end| end <= time) {
             if store.there.contains_key(&domain.id) {
-                let code = if domain.ends.is_some() { 0 } else { 3 };
-                let text = format!(
-                    "Domain {} has shut down, reason code {code} 0x{code}\nAction for shutdown reason code {code} is destroy\n",
-                    domain.id
-                );
-                fs::write(format!("/var/log/xen/xl-{}.log", domain.name), text).unwrap();
+                let code = if domain.ends.is_some() {
+                    0
+                } else if domain.reboots.is_some() {
+                    1
+                } else {
+                    3
+                };
+                stopped(&domain, code, "destroy");
             }
             continue;
         }
@@ -149,6 +161,15 @@ fn look(store: &Mutex<Store>) -> Option<u64> {
     next
 }
 
+/// What the xl that waits for a domain writes.
+fn stopped(domain: &Domain, code: u32, action: &str) {
+    let id = domain.id;
+    let text = format!(
+        "Domain {id} has shut down, reason code {code} 0x{code}\nAction for shutdown reason code {code} is {action}\n"
+    );
+    fs::write(format!("/var/log/xen/xl-{}.log", domain.name), text).unwrap();
+}
+
 impl Store {
     fn fire(&mut self, path: &str) {
         for Connection { stream, watches, .. } in &mut self.connections {
@@ -164,6 +185,10 @@ impl Store {
         let domain = |id: &str| id.parse().ok().and_then(|id: u32| self.there.get(&id));
         let value = match part.as_slice() {
             ["local", "domain", id, "name"] => domain(id).map(|domain| domain.name.clone().into_bytes()),
+            ["local", "domain", "0", "backend", "qdisk", id, disk, leaf] => {
+                let disk = domain(id).zip(disk.parse().ok()).and_then(|(domain, at): (_, usize)| domain.disks.get(at));
+                disk.and_then(|disk| backend(disk, leaf))
+            }
             ["local", "domain", id, "vm"] => domain(id).map(|domain| format!("/vm/{}", domain.uuid).into_bytes()),
             _ => None,
         };
@@ -171,6 +196,14 @@ impl Store {
             1 if path == "/local/domain" => {
                 let ids = self.there.keys().flat_map(|id| format!("{id}\0").into_bytes());
                 Ok(b"0\0".iter().copied().chain(ids).collect())
+            }
+            1 if path == "/local/domain/0/backend/qdisk" => {
+                let with = self.there.values().filter(|domain| !domain.disks.is_empty());
+                Ok(with.flat_map(|domain| format!("{}\0", domain.id).into_bytes()).collect())
+            }
+            1 if path.starts_with("/local/domain/0/backend/qdisk/") => {
+                let disks = part.last().and_then(|id| domain(id)).map_or(0, |domain| domain.disks.len());
+                Ok((0..disks).flat_map(|disk| format!("{disk}\0").into_bytes()).collect())
             }
             2 if path == "/" => Ok(vec![]),
             2 => value.or_else(|| self.values.get(path).cloned()).ok_or("ENOENT"),
@@ -182,6 +215,16 @@ impl Store {
             17 => Ok(if domain(path).is_some() { b"T\0".to_vec() } else { b"F\0".to_vec() }),
             _ => Err("ENOENT"),
         }
+    }
+}
+
+/// What qemu is told of a disk.
+fn backend(disk: &str, leaf: &str) -> Option<Vec<u8>> {
+    let target = disk.split_once("target=")?.1;
+    match leaf {
+        "params" => Some(format!("aio:{target}").into_bytes()),
+        "mode" => Some(if disk.contains("access=rw") { b"w".to_vec() } else { b"r".to_vec() }),
+        _ => None,
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use std::path::Path;
 
 /// The case that is checked.
-pub const CASE: &str = "usb normal";
+pub const CASE: &str = "USB normal";
 /// The figure that is checked.
 const FIGURE: &str = "init-to-root";
 

@@ -181,7 +181,7 @@ mod tests {
         let mut samples = Vec::new();
         for round in 1..=3_u32 {
             for (contender, value) in [("SINO", 3.0), ("floor", 2.5), ("SINO again", 3.0 + f64::from(round) * 0.03)] {
-                samples.push(sample("usb normal", contender, "init-to-root", round, value));
+                samples.push(sample("USB normal", contender, "init-to-root", round, value));
             }
         }
         let machine = Machine { cpu: "Model T".into(), cores: 2, ..Machine::default() };

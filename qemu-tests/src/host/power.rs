@@ -1,12 +1,14 @@
 //! A host's power: on, off, a reset, and what is changed while it is off.
 
-use super::setup::append;
+use super::setup::{XEN_OPTIONS, append};
 use super::{Host, Setup, Way};
 use crate::boot_menu;
 use crate::lab::{Disk, Lab};
 use anyhow::{Context, Result, bail, ensure};
 use sino_image::qemu::{Accelerator, Bus, Drive, EndReason, Firmware, Guest, Machine, NetworkCard, Start};
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// How long Debian may take to shut down.
@@ -28,16 +30,23 @@ impl Host {
     /// # Errors
     /// QEMU refuses.
     pub fn begin(lab: &Lab, setup: &Setup) -> Result<Self> {
-        let bus = if setup.way == Way::Direct { Bus::Virtio } else { Bus::UsbStick };
+        let bus = if matches!(setup.way, Way::Menu(_)) { Bus::UsbStick } else { Bus::Virtio };
         let medium = Drive::new("medium", bus, &lab.image.iso).boot(0);
         let start = match setup.way {
             Way::Direct => Start::Kernel {
                 kernel: lab.image.kernel.clone(),
                 initrd: lab.image.initramfs.clone(),
-                append: append(&setup.flags),
+                append: append(setup.way, &setup.flags),
+            },
+            Way::Xen => Start::Xen {
+                xen: decompressed(&lab.image.xen, &lab.folder)?,
+                options: XEN_OPTIONS.to_owned(),
+                kernel: lab.image.kernel.clone(),
+                append: append(setup.way, &setup.flags),
+                initrd: lab.image.initramfs.clone(),
             },
             Way::Menu(_) => {
-                ensure!(setup.flags.is_empty(), "flags are for a direct boot only");
+                ensure!(setup.flags.is_empty(), "flags are for a boot without a menu only");
                 Start::FromDrives
             }
         };
@@ -85,7 +94,7 @@ impl Host {
     fn enter(&mut self) -> Result<()> {
         let (way, deadline) = (self.way, self.deadline);
         match way {
-            Way::Direct => Ok(()),
+            Way::Direct | Way::Xen => Ok(()),
             Way::Menu(entry) => boot_menu::choose(self.guest()?, entry, deadline).context("choosing in the boot menu"),
         }
     }
@@ -158,14 +167,18 @@ impl Host {
         self.guest = None;
     }
 
+    fn set_flags(&mut self, flags: &str) {
+        if let Start::Kernel { append: line, .. } | Start::Xen { append: line, .. } = &mut self.machine.start {
+            *line = append(self.way, flags);
+        }
+    }
+
     /// Switches the host on again with these flags, without waiting for the login.
     ///
     /// # Errors
     /// It is on, or QEMU refuses.
     pub fn switch_on_with(&mut self, flags: &str) -> Result<()> {
-        if let Start::Kernel { append: line, .. } = &mut self.machine.start {
-            *line = append(flags);
-        }
+        self.set_flags(flags);
         self.switch_on()
     }
 
@@ -174,8 +187,8 @@ impl Host {
     /// # Errors
     /// It is on, or does not come up.
     pub fn power_on(&mut self, flags: Option<&str>, disks: Option<&[Disk]>) -> Result<()> {
-        if let (Some(flags), Start::Kernel { append: line, .. }) = (flags, &mut self.machine.start) {
-            *line = append(flags);
+        if let Some(flags) = flags {
+            self.set_flags(flags);
         }
         if let Some(disks) = disks {
             self.machine.drives.truncate(1);
@@ -184,4 +197,14 @@ impl Host {
         self.switch_on()?;
         self.log_in()
     }
+}
+
+/// Xen as QEMU can load it, in this folder.
+fn decompressed(xen: &Path, folder: &Path) -> Result<PathBuf> {
+    let file = folder.join("xen");
+    let to = File::create(&file).with_context(|| format!("creating {}", file.display()))?;
+    let mut gzip = Command::new("gzip");
+    gzip.arg("-dc").arg(xen).stdout(to);
+    ensure!(gzip.status().context("running gzip")?.success(), "gzip cannot decompress {}", xen.display());
+    Ok(file)
 }

@@ -12,11 +12,19 @@ pub const FAST: &str = "systemd.mask=systemd-timesyncd.service systemd.mask=syst
                         systemd.mask=getty@tty1.service systemd.mask=user@0.service systemd.mask=console-setup.service \
                         systemd.mask=cron.service systemd.mask=sino-network-online.service";
 
+/// Xen's command line of [`Way::Xen`]: the menu's.
+pub(super) const XEN_OPTIONS: &str = "dom0_mem=1024M,max:1024M com1=115200,8n1 console=com1,vga loglvl=warning \
+                                      console_timestamps=boot guest_loglvl=warning";
+/// Domain 0's there.
+const DOM0_FLAGS: &str = "console=tty0 console=hvc0 loglevel=5 printk.devkmsg=on usb-storage.delay_use=0 panic=-1";
+
 /// How the host boots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// QEMU loads kernel and initramfs; no Xen. The quickest.
     Direct,
+    /// QEMU loads Xen, kernel and initramfs: under Xen, without the time that the firmware and the boot loader take.
+    Xen,
     /// From a stick, by this entry of the menu, under Xen.
     Menu(Entry),
 }
@@ -26,7 +34,7 @@ pub enum Way {
 pub struct Setup {
     /// How it boots.
     pub way: Way,
-    /// More kernel flags; for [`Way::Direct`] only.
+    /// More kernel flags; not for [`Way::Menu`].
     pub flags: String,
     /// Memory in MiB.
     pub memory_mib: u32,
@@ -50,6 +58,14 @@ impl Setup {
         self
     }
 
+    /// The same host under Xen, with as much memory for domain 0 as the menu gives it.
+    #[must_use]
+    pub fn on_xen(mut self) -> Self {
+        self.way = Way::Xen;
+        self.memory_mib = 4096;
+        self
+    }
+
     /// The same host under Xen, from a stick.
     #[must_use]
     pub fn under_xen(mut self) -> Self {
@@ -59,7 +75,8 @@ impl Setup {
     }
 }
 
-/// The kernel's command line of a direct boot.
-pub(super) fn append(flags: &str) -> String {
-    format!("{DIRECT_FLAGS} {FAST} {flags}").trim_end().to_owned()
+/// The kernel's command line of a boot without a menu.
+pub(super) fn append(way: Way, flags: &str) -> String {
+    let own = if way == Way::Xen { DOM0_FLAGS } else { DIRECT_FLAGS };
+    format!("{own} {FAST} {flags}").trim_end().to_owned()
 }

@@ -7,7 +7,7 @@ use crate::guests::budget::Candidate;
 use crate::guests::graph::{self, Node, graph};
 use crate::guests::needs;
 use crate::guests::settings::{self, Found};
-use crate::guests::survey::Survey;
+use crate::guests::survey::{Survey, Wanted};
 use crate::guests::xl::{Failure, Kind, Xl};
 use crate::guests::xl_config::discover::discover;
 use crate::guests::xl_config::{GuestConfig, LARGEST, read};
@@ -134,14 +134,14 @@ fn said(failure: &Failure) -> Vec<String> {
 /// It cannot be written as JSON.
 pub fn run(files: &[PathBuf], json: bool) -> Result<ExitCode> {
     let loaded = storage_lane::load(true);
-    let seen = guests_lane::look(&loaded.config);
+    let seen = guests_lane::look(&loaded.config, &Wanted::default());
     let mut checked = if files.is_empty() {
         all(Path::new("/"), &loaded.config, &loaded.problems, &seen.survey)
     } else {
         let running: BTreeSet<String> = seen.domains.into_iter().map(|domain| domain.name).collect();
         let group = StorageState::load(Host::this()).unwrap_or_default().group;
         let groups: Vec<Group> = Some(group).filter(|group| group.uuid.is_some()).into_iter().collect();
-        given(Path::new("/"), files, &groups, &running, &seen.survey.configs)
+        given(Path::new("/"), files, &groups, &running, &seen.survey.configs, &seen.disks)
     };
     checked.ask(Xl::find(), WITHIN);
     if json {
@@ -193,8 +193,8 @@ pub fn all(root: &Path, config: &Config, of_toml: &[Problem], survey: &Survey) -
         let wrong = problem.severity == Severity::Error;
         Note::new(wrong, problem.to_string())
     }));
-    let known: Vec<Found> =
-        found.guests.iter().map(|guest| Found { name: guest.name.clone(), config: guest.path.clone() }).collect();
+    let named = found.guests.iter().filter(|guest| !guest.is_misnamed());
+    let known: Vec<Found> = named.map(|guest| Found { name: guest.name.clone(), config: guest.path.clone() }).collect();
     let listed = settings::list(&known, config).problems;
     let nodes: Vec<Node> = survey.specs.iter().map(node).collect();
     let of_order = graph(&nodes).problems;
@@ -221,7 +221,7 @@ fn entry<'a>(files: &'a mut BTreeMap<String, CheckedFile>, path: &Path) -> &'a m
 }
 
 /// Checks these files, whether they are of guests that SINO starts or not. `others` are the guests' files that there are: of
-/// those that run, the disks are taken.
+/// those that run, the disks are taken; `disks` is what the xenstore says of them.
 #[must_use]
 pub fn given(
     root: &Path,
@@ -229,6 +229,7 @@ pub fn given(
     groups: &[Group],
     running: &BTreeSet<String>,
     others: &BTreeMap<String, GuestConfig>,
+    disks: &[needs::Use],
 ) -> Checked {
     let mut checked = Vec::new();
     let mut configs: BTreeMap<String, (usize, GuestConfig)> = BTreeMap::new();
@@ -267,8 +268,8 @@ pub fn given(
     let own = configs.iter().map(|(name, (_, config))| Candidate { name, config, running: running.contains(name) });
     let candidates: Vec<Candidate<'_>> = beside.chain(own).collect();
     let there = needs::Host { files: &needs::Root(root.to_owned()), groups };
-    for problem in needs::check(there, &candidates, &[]) {
-        let file = configs.iter().find(|(name, _)| clean(name, 64) == problem.guest).map(|(_, (file, _))| *file);
+    for problem in needs::check(there, &candidates, disks) {
+        let file = configs.iter().find(|(name, _)| **name == problem.guest).map(|(_, (file, _))| *file);
         if let Some(file) = file.and_then(|file| checked.get_mut(file)) {
             let line = if problem.line > 0 { format!("line {}: ", problem.line) } else { String::new() };
             file.notes.push(Note::new(problem.refuse, format!("{line}{}; try: {}", problem.what, problem.remedy)));

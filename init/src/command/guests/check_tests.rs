@@ -28,13 +28,13 @@ impl Played {
         let config: Config = toml::from_str(toml).unwrap();
         let running = BTreeSet::new();
         let host = survey::Host { root: self.0.path(), memory: None, groups: &[], running: &running, disks: &[] };
-        let survey = survey(&host, &config);
+        let survey = survey(&host, &config, &Wanted::default());
         all(self.0.path(), &config, &[], &survey)
     }
 
     fn given(&self, files: &[PathBuf], running: &[&str]) -> Checked {
         let running = running.iter().map(|&name| name.to_owned()).collect();
-        given(self.0.path(), files, &[], &running, &BTreeMap::new())
+        given(self.0.path(), files, &[], &running, &BTreeMap::new(), &[])
     }
 }
 

@@ -6,7 +6,7 @@ use crate::guests::budget::need_kib;
 use crate::guests::engine::{Engine, Event, Filter, Spec};
 use crate::guests::ready::Ready;
 use crate::guests::settings::OnFailure;
-use crate::guests::survey::Survey;
+use crate::guests::survey::{Survey, Wanted};
 use crate::supervisor::{guests_lane, storage_lane};
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -61,7 +61,7 @@ pub struct NotStarted {
 /// It cannot be written as JSON.
 pub(super) fn run(json: bool) -> Result<()> {
     let config = storage_lane::load(true).config;
-    let seen = guests_lane::look(&config);
+    let seen = guests_lane::look(&config, &Wanted::default());
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let running = seen.domains.into_iter().map(|domain| domain.name).collect();
     let plan = plan(&seen.survey, &config, cpus, &running);
@@ -225,7 +225,7 @@ mod tests {
         let memory = free_mib.map(|free| budget::Host { xen: xen(free), dom0_mib: Some(1024), balloons: false });
         let running = BTreeSet::from(["mail".to_owned()]);
         let host = Host { root: root.path(), memory, groups: &[], running: &running, disks: &[] };
-        plan(&survey(&host, &config), &config, 2, &running)
+        plan(&survey(&host, &config, &Wanted::default()), &config, 2, &running)
     }
 
     #[test]

@@ -68,6 +68,15 @@ pub enum Event {
         /// Why.
         reason: Reason,
     },
+    /// A domain has shut down, and stays: as its file says, or because nobody takes it away.
+    Remains {
+        /// The guest.
+        name: String,
+        /// The domain.
+        domid: u32,
+        /// For what it has shut down.
+        reason: Reason,
+    },
     /// A domain runs that the engine did not start. Not for domains that are still being built.
     Appeared {
         /// Its name.
@@ -115,6 +124,18 @@ pub enum Filter {
     Only(Vec<String>),
 }
 
+impl Filter {
+    /// Whether it wants the guest of this name, which starts by itself or not.
+    #[must_use]
+    pub fn wants(&self, name: &str, autostart: bool) -> bool {
+        match self {
+            Self::All => autostart,
+            Self::Off => false,
+            Self::Only(names) => names.iter().any(|wanted| wanted == name),
+        }
+    }
+}
+
 /// Why xl did not do it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum XlError {
@@ -143,6 +164,8 @@ pub enum Reason {
     PowerOff,
     /// The guest wants to be started anew.
     Reboot,
+    /// So it does, and xl has not done it, because the guest's file says so (`on_reboot`).
+    NoReboot,
     /// It was suspended, as by `xl save`.
     Suspend,
     /// It crashed.

@@ -52,6 +52,7 @@ fn reason() -> impl Strategy<Value = Reason> {
         2 => Just(Reason::Crash),
         2 => Just(Reason::PowerOff),
         2 => Just(Reason::Reboot),
+        1 => Just(Reason::NoReboot),
         1 => Just(Reason::Suspend),
         1 => Just(Reason::Destroyed),
         1 => Just(Reason::Unknown),

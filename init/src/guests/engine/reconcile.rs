@@ -47,6 +47,7 @@ impl Engine {
         }
         let same = guest.domid == Some(domain.domid);
         match guest.state {
+            _ if guest.has_remains() && same => {}
             _ if guest.state.is_up() && same => guest.probe_again(now, &mut self.actions),
             State::Stopping { how } if how != How::AfterCreate => {
                 guest.domid = Some(domain.domid);
@@ -108,6 +109,7 @@ impl Engine {
                     self.gone(name, domid, Reason::Unknown, now);
                 }
             }
+            _ if guest.has_remains() => guest.down("gone", now, &mut self.actions),
             _ => guest.domid = None,
         }
     }

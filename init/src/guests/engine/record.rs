@@ -71,6 +71,9 @@ pub(super) struct Record {
     pub(super) first_done: bool,
     /// A domain that was gone before xl told of its creation.
     pub(super) gone_early: Option<(u32, Reason)>,
+    /// A domain that had shut down, and stayed, before xl told of its creation.
+    #[serde(default)]
+    pub(super) remains_early: Option<(u32, Reason)>,
 }
 
 impl Record {
@@ -106,6 +109,7 @@ impl Record {
             first_wave: false,
             first_done: false,
             gone_early: None,
+            remains_early: None,
         }
     }
 
@@ -149,6 +153,7 @@ impl Record {
     /// Has xl start it.
     pub(super) fn attempt(&mut self, now: u64, actions: &mut Vec<Action>) {
         (self.created_us, self.ready_us, self.gone_early, self.probe_until) = (None, None, None, None);
+        self.remains_early = None;
         let name = self.spec.name.clone();
         if self.saved {
             self.job = Some(Job::Restore);

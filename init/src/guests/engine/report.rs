@@ -17,6 +17,7 @@ const WHY: usize = 50;
 
 /// How a guest is. Texts have no control characters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct GuestReport {
     /// Its name, as it is.
     pub name: String,
@@ -176,6 +177,19 @@ pub fn table(reports: &[GuestReport], now_us: u64) -> String {
         let _ = writeln!(text, "\n{}: {}", clean(&guest.name, NAME), clean(&guest.cause, 1000));
     }
     text
+}
+
+/// How guests were stopped, as a table for `sino guests last`; `began_us` is when that began, by the reports' clock. `AFTER` is
+/// how long it took for each guest from there; `before`: it did not run any more. Without `began_us` that is not known.
+#[must_use]
+pub fn stop_table(reports: &[GuestReport], began_us: Option<u64>) -> String {
+    let mut rows = vec![["GUEST", "STATE", "AFTER", "HOW"].map(str::to_owned)];
+    for guest in reports {
+        let after = |began| guest.since_us.checked_sub(began).map_or_else(|| "before".to_owned(), seconds);
+        let after = began_us.map_or_else(|| "-".to_owned(), after);
+        rows.push([clean(&guest.name, NAME), clean(&guest.state, NAME), after, clean(&guest.cause, 500)]);
+    }
+    columns(&rows)
 }
 
 /// A cause that is too long for its column; all of it is below the table.

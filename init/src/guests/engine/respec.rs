@@ -9,6 +9,8 @@ impl Engine {
     /// Takes what is wanted of the guests now. New ones are there from now on and are not started by this; what runs goes on, and
     /// is treated as is wanted now. One that is gone from the specs is forgotten once it is down.
     ///
+    /// A reason why one must not be started counts when it is to be started the next time: it is no word on one that was stopped.
+    ///
     /// Nothing is to be done at once: what changes for a guest shows when it is started or stopped next.
     pub fn respec(&mut self, mut specs: Vec<Spec>, now_us: u64) {
         let now = self.clock(now_us);
@@ -45,7 +47,7 @@ impl Record {
         self.managed = true;
         self.spec = spec;
         match (refused, &self.state) {
-            (Some(why), state) if down && state.is_settled() => self.enter(State::Refused { why }, now),
+            (Some(why), State::Refused { .. }) if down => self.enter(State::Refused { why }, now),
             (None, State::Refused { .. }) => self.enter(State::Stopped { how: "not started yet".into() }, now),
             _ => {}
         }
@@ -91,8 +93,11 @@ mod tests {
         let mut without = specs("[db]\n");
         without[0].refused = Some("no disk".into());
         engine.respec(without, 1);
+        assert_eq!((state(&engine, "db"), engine.refusal("db")), ("stopped".to_owned(), Some("no disk")));
+        let actions = engine.step(Event::StartAll { filter: Filter::All }, 2);
+        assert!(matches!(&actions[..], [Action::Note { text, .. }] if text.contains("no disk")), "{actions:?}");
         assert_eq!(state(&engine, "db"), "refused");
-        engine.respec(specs("[db]\n"), 2);
-        assert_eq!(state(&engine, "db"), "stopped");
+        engine.respec(specs("[db]\n"), 3);
+        assert_eq!((state(&engine, "db"), engine.refusal("db")), ("stopped".to_owned(), None));
     }
 }

@@ -87,6 +87,7 @@ fn unmanaged(name: &str, now: u64) -> Record {
 fn told(reason: Reason) -> &'static str {
     match reason {
         Reason::PowerOff => "shut down",
+        Reason::NoReboot => "wanted to reboot, and on_reboot in its file does not let it",
         Reason::Reboot => "shut down (it wanted to reboot)",
         Reason::Suspend => "suspended by somebody else; xl restore resumes it",
         Reason::Crash => "crashed",
@@ -123,6 +124,11 @@ impl Record {
             (Reason::Reboot, _) if self.managed && lived >= SOON => {
                 self.restarts = self.restarts.saturating_add(1);
                 self.want(true, now);
+            }
+            (Reason::NoReboot, Restart::Always) => self.again("wanted to reboot", now, actions),
+            (Reason::Reboot, Restart::No) if self.managed => {
+                let why = format!("wanted to reboot {} s after its start", lived / SECOND);
+                self.down(&why, now, actions);
             }
             (Reason::Reboot, _) if self.managed => self.again("wanted to reboot as soon as it ran", now, actions),
             (Reason::Crash, Restart::No) => {

@@ -32,16 +32,19 @@ impl Engine {
         if let Filter::Only(names) = filter {
             self.tell_unknown(names);
         }
-        for guest in self.guests.values_mut().filter(|guest| guest.state.is_settled() && !guest.state.is_up()) {
-            let (wanted, not) = match filter {
-                Filter::All => (guest.spec.guest.autostart, "it does not start by itself"),
-                Filter::Off => (false, "no guest is to be started in this boot"),
-                Filter::Only(names) => (names.contains(&guest.spec.name), "it is not among the guests to be started"),
+        let rests = |guest: &&mut Record| guest.state.is_settled() && !guest.state.is_up() && !guest.has_remains();
+        for guest in self.guests.values_mut().filter(rests) {
+            let wanted = filter.wants(&guest.spec.name, guest.spec.guest.autostart);
+            let not = match filter {
+                Filter::All => "it does not start by itself",
+                Filter::Off => "no guest is to be started in this boot",
+                Filter::Only(_) => "it is not among the guests to be started",
             };
-            match guest.state {
-                State::Refused { .. } => {}
+            match (&guest.state, guest.spec.refused.clone()) {
+                (State::Refused { .. }, _) => {}
+                (_, Some(why)) if wanted && guest.managed => guest.refuse(&why, now, &mut self.actions),
                 _ if wanted && guest.managed => guest.want(false, now),
-                State::Stopped { .. } => guest.enter(State::Stopped { how: not.into() }, now),
+                (State::Stopped { .. }, _) => guest.enter(State::Stopped { how: not.into() }, now),
                 _ => {}
             }
         }
@@ -62,11 +65,13 @@ impl Engine {
     pub(super) fn start_one(&mut self, name: &str, now: u64) {
         let stopping = self.stopping.is_some();
         let Some(guest) = self.guests.get_mut(name) else { return self.tell_unknown(&[name.to_owned()]) };
+        let remains = guest.has_remains();
         match guest.state {
             _ if stopping => guest.note("all guests are being stopped; it is not started", true, &mut self.actions),
             _ if guest.state.is_up() => guest.note("it runs already", false, &mut self.actions),
             State::Stopping { .. } => guest.then_start = true,
             State::Starting { .. } => {}
+            _ if remains => guest.note("its old domain is still there; it is not started", true, &mut self.actions),
             _ if !guest.managed => guest.note("it has no configuration to start it with", true, &mut self.actions),
             _ => guest.want(true, now),
         }
@@ -77,10 +82,7 @@ impl Engine {
         if guest.state.is_up() || matches!(guest.state, State::Starting { .. } | State::Stopping { .. }) {
             return;
         }
-        let why = clean(why, 500);
-        guest.note(&format!("it is not started: {why}"), true, &mut self.actions);
-        guest.wanted = false;
-        guest.enter(State::Refused { why }, now);
+        guest.refuse(why, now, &mut self.actions);
     }
 
     /// Looks at each guest that waits or is held, in the sequence of the graph, so that what follows for one is known when
@@ -180,8 +182,11 @@ impl Engine {
                     guest.note(&text, false, &mut self.actions);
                     guest.up(domid, now, &mut self.actions);
                 }
+                let remains = guest.remains_early.take().filter(|(domain, _)| *domain == domid);
                 if let Some((_, reason)) = guest.gone_early.take().filter(|(gone, _)| *gone == domid) {
                     self.gone(name, domid, reason, now);
+                } else if let Some((_, reason)) = remains {
+                    self.remains(name, domid, reason, now);
                 } else if matches!(guest.state, State::Stopping { .. }) {
                     if all {
                         guest.enter(State::Stopping { how: How::Queued }, now);
@@ -204,6 +209,14 @@ impl Engine {
 }
 
 impl Record {
+    /// It must not be started.
+    fn refuse(&mut self, why: &str, now: u64, actions: &mut Vec<Action>) {
+        let why = clean(why, 500);
+        self.note(&format!("it is not started: {why}"), true, actions);
+        self.wanted = false;
+        self.enter(State::Refused { why }, now);
+    }
+
     /// xl did not start it: what then?
     fn not_created(&mut self, job: Job, error: &XlError, daemons: bool, now: u64, actions: &mut Vec<Action>) {
         let last = matches!(error, XlError::Final(_));

@@ -38,6 +38,10 @@ impl Engine {
                 guest.note("it has no configuration to start it with again", true, &mut self.actions);
             }
             State::Stopping { .. } => guest.then_start = then_start,
+            _ if guest.has_remains() => {
+                guest.then_start = then_start;
+                self.destroy(name, "its domain, which has shut down, is still there", now);
+            }
             _ if guest.state.is_up() => {
                 guest.then_start = then_start;
                 self.begin_shutdown(name, now);
@@ -73,6 +77,7 @@ impl Engine {
                 _ => {}
             }
         }
+        self.clear_remains(now);
         // One that was being stopped already has its share, too, and no more.
         let under_way = |how: How| match how {
             How::Shutdown => Some(1),
@@ -135,7 +140,7 @@ impl Engine {
         }
     }
 
-    fn destroy(&mut self, name: &str, why: &str, now: u64) {
+    pub(super) fn destroy(&mut self, name: &str, why: &str, now: u64) {
         let Some(guest) = self.guests.get_mut(name) else { return };
         guest.note(&format!("{why}; it is destroyed"), true, &mut self.actions);
         guest.stop_until = None;

@@ -263,7 +263,7 @@ fn problems_are_fit_for_a_console_and_for_json() {
     let bad = config("g\u{7}", "kernel = '/x\\n\\ay'");
     let problems =
         check(Host { files: &played, groups: &[] }, &[Candidate { name: "g\u{7}", config: &bad, running: false }], &[]);
-    assert_eq!(problems[0].guest, "g?");
+    assert_eq!(problems[0].guest, "g\u{7}");
     assert!(!problems[0].to_string().contains(char::is_control), "{problems:?}");
     assert!(serde_json::to_string(&problems).unwrap().contains("\"try\":\"put the file there"));
 }

@@ -27,30 +27,39 @@ pub struct Guest {
     pub config: GuestConfig,
     /// What is wrong with the file.
     pub problems: Vec<Problem>,
-    /// The `[guest.NAME]` of `sino.toml` that names the file.
-    pub section: Option<String>,
+    /// The tables `[guest.NAME]` of `sino.toml` that name the file.
+    pub sections: Vec<String>,
+}
+
+impl Guest {
+    /// Whether tables of other names only name the file: it is not known then which name was meant.
+    #[must_use]
+    pub fn is_misnamed(&self) -> bool {
+        !self.sections.is_empty() && !self.sections.contains(&self.name)
+    }
 }
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// The guests: by folder and name of file, then as given. No two have one name.
+    /// The guests: as given, then by folder and name of file. No two have one name, but for those that are misnamed.
     pub guests: Vec<Guest>,
     /// Files and folders of which there is no guest, and why.
     pub problems: Vec<Problem>,
 }
 
-/// Finds the guests. `root` is the root of the host's files, `given` the sections of `sino.toml` that name a file.
+/// Finds the guests. `root` is the root of the host's files, `given` the sections of `sino.toml` that name a file. Of two files
+/// with one name the one that `sino.toml` names for it counts, else the first.
 #[must_use]
 pub fn discover(root: &Path, given: &[(String, PathBuf)]) -> Found {
     let mut search = Search { root, found: Found::default(), names: HashMap::new(), files: HashMap::new() };
+    for (section, path) in given {
+        search.file(path, Some(section));
+    }
     for (folder, cfg_only) in FOLDERS {
         for path in search.folder(Path::new(folder), cfg_only) {
             search.file(&path, None);
         }
-    }
-    for (section, path) in given {
-        search.file(path, Some(section));
     }
     search.found
 }
@@ -134,15 +143,23 @@ impl Search<'_> {
             }
             return;
         }
-        if let Some(first) = self.names.get(&name).and_then(|place| self.found.guests.get(*place)) {
-            let text = format!("has the guest name {name:?}, as has {}; this file is left out", first.path.display());
+        let misnamed = section.is_some_and(|section| *section != name);
+        let first = self.names.get(&name).filter(|_| !misnamed);
+        if let Some(first) = first.and_then(|place| self.found.guests.get(*place)) {
+            let by = if first.sections.is_empty() { "" } else { ", the file in sino.toml" };
+            let text = format!(
+                "has the guest name {name:?}, as has {}{by}; this file is left out; try: another name in it",
+                first.path.display()
+            );
             return self.problem(path, &text);
         }
         let place = self.found.guests.len();
-        self.names.insert(name.clone(), place);
+        if !misnamed {
+            self.names.insert(name.clone(), place);
+        }
         self.files.insert(identity, place);
-        let mut guest =
-            Guest { name, path: path.to_owned(), config: reading.config, problems: reading.problems, section: None };
+        let (config, problems) = (reading.config, reading.problems);
+        let mut guest = Guest { name, path: path.to_owned(), config, problems, sections: Vec::new() };
         if let Some(section) = section {
             name_section(&mut guest, section);
         }
@@ -192,7 +209,7 @@ fn name_section(guest: &mut Guest, section: &str) {
         );
         guest.problems.push(problem(Severity::Error, &guest.path, &text));
     }
-    guest.section = Some(section.to_owned());
+    guest.sections.push(section.to_owned());
 }
 
 fn problem(severity: Severity, path: &Path, text: &str) -> Problem {
@@ -234,10 +251,10 @@ mod tests {
         let given = [("x".to_owned(), "/etc/xen/x.cfg".into()), ("web".to_owned(), "/srv/guests/web.cfg".into())];
         let found = discover(root, &given);
         assert_eq!(told(&found.problems), [""; 0]);
-        assert_eq!(names(&found), ["db", "web", "mail", "x"]);
-        assert_eq!(found.guests[1].path, Path::new("/srv/autostart/30-web.cfg"));
-        let sections: Vec<_> = found.guests.iter().map(|guest| guest.section.as_deref()).collect();
-        assert_eq!(sections, [None, Some("web"), None, Some("x")]);
+        assert_eq!(names(&found), ["x", "web", "db", "mail"]);
+        assert_eq!(found.guests[1].path, Path::new("/srv/guests/web.cfg"));
+        let sections: Vec<_> = found.guests.iter().map(|guest| guest.sections.join(" ")).collect();
+        assert_eq!(sections, ["x", "web", "", ""]);
         assert!(found.guests.iter().all(|guest| guest.problems.is_empty()), "{found:?}");
     }
 
@@ -297,6 +314,30 @@ mod tests {
         assert_eq!(names(&found), ["web1"]);
         let told = told(&found.guests[0].problems);
         assert!(told[0].contains("[guest.web]") && told[0].contains("\"web1\""), "{told:?}");
+    }
+
+    #[test]
+    fn the_file_that_a_table_names_comes_before_another_of_that_name() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        put(root, "/srv/a.cfg", &format!("name = 'a'\n{GUEST}"));
+        put(root, "/srv/autostart/a.cfg", &format!("name = 'a'\n{GUEST}"));
+        put(root, "/srv/autostart/b.cfg", &format!("name = 'b'\n{GUEST}"));
+        put(root, "/srv/x.cfg", &format!("name = 'b'\n{GUEST}"));
+        let given = |tables: &[(&str, &str)]| {
+            tables.iter().map(|(name, path)| ((*name).to_owned(), path.into())).collect::<Vec<(String, PathBuf)>>()
+        };
+        let found = discover(root, &given(&[("a", "/srv/a.cfg"), ("x", "/srv/x.cfg")]));
+        let paths: Vec<_> =
+            found.guests.iter().map(|guest| (guest.path.to_str().unwrap(), guest.is_misnamed())).collect();
+        assert_eq!(paths, [("/srv/a.cfg", false), ("/srv/x.cfg", true), ("/srv/autostart/b.cfg", false)]);
+        let left = "/srv/autostart/a.cfg: has the guest name \"a\", as has /srv/a.cfg, the file in sino.toml; this file is left out";
+        assert!(found.problems.len() == 1 && told(&found.problems)[0].starts_with(left), "{:?}", told(&found.problems));
+        // One that only tables name that are called otherwise claims no name; one of the right name makes it right.
+        for tables in [[("a1", "/srv/a.cfg"), ("a", "/srv/a.cfg")], [("a", "/srv/a.cfg"), ("z", "/srv/a.cfg")]] {
+            let found = discover(root, &given(&tables));
+            assert!(!found.guests[0].is_misnamed() && found.guests[0].problems.len() == 1, "{found:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use crate::config::schema::Config;
 use crate::guests::budget::{self, balloons_dom0, parse_xl_info};
 use crate::guests::engine::{self, Filter};
-use crate::guests::survey::{Host as Surveyed, Survey, survey};
+use crate::guests::needs::Use;
+use crate::guests::survey::{Host as Surveyed, Survey, Wanted, survey};
+use crate::guests::xenstore::{Client, SOCKET, disks::disks};
 use crate::guests::xl::{Domain, Xl};
 use crate::storage::Host;
 use crate::storage::lvm::Group;
@@ -27,6 +29,8 @@ pub struct Seen {
     pub survey: Survey,
     /// What runs.
     pub domains: Vec<Domain>,
+    /// The disks of what runs, as far as the xenstore tells.
+    pub disks: Vec<Use>,
 }
 
 /// Memory and CPUs of each guest.
@@ -61,7 +65,7 @@ pub(super) fn filter() -> Filter {
 
 /// Looks at everything, and changes nothing.
 #[must_use]
-pub fn look(config: &Config) -> Seen {
+pub fn look(config: &Config, wanted: &Wanted) -> Seen {
     let until = Instant::now() + ASK;
     let xl = Xl::find();
     let domains = xl.as_ref().ok().and_then(|xl| xl.list(until).inspect_err(|error| log::warn!("{error}")).ok());
@@ -79,6 +83,12 @@ pub fn look(config: &Config) -> Seen {
     let storage = crate::storage::state::StorageState::load(Host::this()).unwrap_or_default();
     let groups: [Group; 1] = [storage.group];
     let groups = if groups.iter().any(|group| group.uuid.is_some()) { &groups[..] } else { &[] };
-    let host = Surveyed { root: Path::new("/"), memory, groups, running: &running, disks: &[] };
-    Seen { survey: survey(&host, config), domains }
+    let used = Client::by_socket(Path::new(SOCKET)).and_then(|mut client| disks(&mut client, until));
+    let used = used.unwrap_or_else(|error| {
+        // Those of SINO's guests are in their files.
+        log::warn!("which disks running domains have is not known: {error:#}");
+        Vec::new()
+    });
+    let host = Surveyed { root: Path::new("/"), memory, groups, running: &running, disks: &used };
+    Seen { survey: survey(&host, config, wanted), domains, disks: used }
 }

@@ -1,5 +1,6 @@
 //! What the guests' lane tells and is told, and what of it is kept in files.
 
+use super::stopping::{LastStop, Stop};
 use crate::guests::engine::{Engine, GuestReport};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ pub struct GuestsState {
     pub without: Option<String>,
     /// Whether all of them are being stopped.
     pub stopping: bool,
+    /// That stop, while it goes on.
+    pub stop: Option<Stop>,
     /// Each guest.
     pub guests: Vec<GuestReport>,
     /// What is wrong, for people.
@@ -54,6 +57,13 @@ pub enum Wish {
     StartAll,
 }
 
+/// What the supervisor before this one has told of the guests in this boot.
+pub(super) fn told_before() -> GuestsState {
+    let text = std::fs::read_to_string(layout::GUESTS_STATE).unwrap_or_default();
+    let told: GuestsState = serde_json::from_str(&text).unwrap_or_default();
+    GuestsState { stopping: told.stop.is_some(), ..told }
+}
+
 /// The engine as the supervisor before this one has left it.
 pub(super) fn kept() -> Option<Engine> {
     let text = std::fs::read_to_string(layout::GUESTS_ENGINE).ok()?;
@@ -77,11 +87,11 @@ pub(super) fn write(path: &str, text: &str) {
 }
 
 /// On a volume that is there: without one nothing is kept, and nothing is written in its place.
-pub(super) fn write_for_good(path: &Path, state: &GuestsState) -> Result<()> {
+pub(super) fn write_for_good(path: &Path, last: &LastStop) -> Result<()> {
     let Some(folder) = path.parent().filter(|folder| folder.is_dir()) else { return Ok(()) };
     let new = path.with_extension("new");
     let mut file = File::create(&new).with_context(|| format!("making {}", new.display()))?;
-    file.write_all(serde_json::to_string_pretty(state)?.as_bytes())
+    file.write_all(serde_json::to_string_pretty(last)?.as_bytes())
         .and_then(|()| file.sync_all())
         .with_context(|| format!("writing {}", new.display()))?;
     std::fs::rename(&new, path).and_then(|()| File::open(folder)?.sync_all()).context("putting it in its place")
