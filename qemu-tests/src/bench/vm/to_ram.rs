@@ -2,8 +2,9 @@
 //!
 //! The speed is seen from outside, in how QEMU's counter of the medium's bytes grows between a tenth and nine tenths of the
 //! image's length, so that nothing depends on what a contender says of itself. Of a slow stick ([`LIMIT`]) the copying's time
-//! over the stick's own time is what counts; 1 is as fast as the stick. The memory is what is free after a boot from the
-//! medium, less what is free after one to RAM, less the image.
+//! over the stick's own time is what counts; 1 is as fast as the stick. The counter is looked at so often that this is right to
+//! about two percent, and a busy machine makes it worse. The memory is what is free after a boot from the medium, less what is
+//! free after one to RAM, less the image.
 
 use super::{Booted, Reading, Trial, boot, folder, prepare};
 use crate::bench::contenders::Contender;
