@@ -2,7 +2,7 @@
 //!
 //! SINO is its real supervisor in namespaces of its own (`init/benches/guests_scale`), xendomains the script that Debian's
 //! unit runs, in the Debian tree that the image is made of. Both call the same fake. The ideal is what a host could do that
-//! needs no time itself and has [`PARALLEL`] guests under way at once, as SINO is told to; xendomains starts one at a time.
+//! needs no time itself: to start guests with [`PARALLEL`] of them under way at once, as SINO is told to, and to stop all at once.
 
 use super::rounds::interleaved;
 use super::{Recorder, SINO, SINO_AGAIN, Settings, Unit, programs};
@@ -16,7 +16,7 @@ use sino_image::workspace::Workspace;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// How many guests SINO has under way at once, and the ideal too.
+/// How many guests SINO starts at once, and the ideal too.
 const PARALLEL: u32 = 4;
 /// What a fake `xl create` takes, in ms; a real one takes longer.
 const CREATE_MS: u32 = 500;
@@ -147,7 +147,10 @@ fn cases(
         let contenders: Vec<Who> =
             contenders.iter().copied().filter(|who| who.can(guests, ordered, settings.short)).collect();
         interleaved(settings.rounds, &contenders, |who, round| {
-            let figures = part(lab.run(*who, guests, costs, ordered)?);
+            let figures = match lab.run(*who, guests, costs, ordered) {
+                Ok(outcome) => part(outcome),
+                Err(error) => return recorder.note(&format!("{case}, {who}, round {round}: failed: {error:#}")),
+            };
             let mut record = |figure, unit, value| recorder.record(&case, &who.to_string(), figure, round, unit, value);
             record("time", Unit::Seconds, figures.time)?;
             record("over ideal", Unit::Ratio, figures.time / figures.ideal)?;
