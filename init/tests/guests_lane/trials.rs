@@ -108,7 +108,7 @@ fn ideal(after: &[Vec<usize>], took: &[u64], parallel: usize) -> u64 {
 }
 
 pub(crate) fn killed() {
-    const KILLS: u32 = 20;
+    const KILLS: usize = 20;
     let seed = std::env::var("SINO_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(since_1970);
     eprintln!("again: SINO_SEED={seed}");
     // Xorshift; source: Marsaglia, "Xorshift RNGs", 2003.
@@ -122,8 +122,13 @@ pub(crate) fn killed() {
     let names: Vec<String> = (0..30).map(|number| format!("g{number:02}")).collect();
     let mut script = String::new();
     let mut toml = "[guests]\nparallel = 2\n".to_owned();
-    for (number, name) in names.iter().enumerate() {
-        let _ = writeln!(script, "[guest.{name}.create]\nms = {}", 100 + next(700));
+    // Some as soon as it has begun, some after it has done something.
+    let pauses: Vec<u64> = (0..200_u32).map(|kill| next(if kill % 3 == 0 { 1500 } else { 400 })).collect();
+    // Two at the same time take at least twice as long as the supervisors that are to be killed live.
+    let scale = 4 * pauses.iter().take(KILLS).sum::<u64>() / 30;
+    let costs: Vec<u64> = names.iter().map(|_| scale / 4 + next(3 * scale / 2)).collect();
+    for (number, (name, cost)) in names.iter().zip(&costs).enumerate() {
+        let _ = writeln!(script, "[guest.{name}.create]\nms = {cost}");
         if let Some(other) = number.checked_sub(5) {
             let _ = writeln!(toml, "[guest.{name}]\nafter = ['{}']", names[other]);
         }
@@ -134,10 +139,12 @@ pub(crate) fn killed() {
     }
     host.on();
     let all = |guests: &[GuestReport]| guests.len() == 30 && guests.iter().all(|guest| guest.state == "ready");
-    let mut kills = 0;
-    while kills < 200 && !all(&host.state().guests) {
-        // Some as soon as it has begun, some after it has done something.
-        std::thread::sleep(Duration::from_millis(if kills % 3 == 0 { next(1500) } else { next(400) }));
+    let mut kills = 0_usize;
+    for pause in pauses {
+        if all(&host.state().guests) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(pause));
         host.tell("kill");
         kills += 1;
     }
@@ -464,8 +471,8 @@ pub(crate) fn stop_killed() {
     }
     host.on();
     host.until_all(2, &["ready"]);
-    let (status, none) = host.sino("sino guests last");
-    assert!(status == 0 && none.starts_with("no report"), "{none}");
+    let (status, nothing) = host.sino("sino guests last");
+    assert!(status == 0 && nothing.starts_with("no report"), "{nothing}");
     assert_eq!(host.sino("sino guests last --json").1.trim(), "null");
     assert!(host.stop_all(60).ok);
     host.until("it is asked", |_| host.report("hangs").state == "stopping");
@@ -475,8 +482,8 @@ pub(crate) fn stop_killed() {
     assert_eq!(host.lab.names(), Vec::<String>::new());
     let (_, last) = host.sino("sino guests last --json");
     let last: LastStop = serde_json::from_str(&last).unwrap();
-    let states: Vec<&str> = last.guests.iter().map(|guest| guest.state.as_str()).collect();
-    assert!(states == ["stopped", "stopped"] && last.within == 60, "{last:#?}");
+    let ends: Vec<&str> = last.guests.iter().map(|guest| guest.state.as_str()).collect();
+    assert!(ends == ["stopped", "stopped"] && last.within == 60, "{last:#?}");
     host.file("srv/sino/guests-last-stop.json", "{\"guests\": [");
     let (status, broken) = host.sino("sino guests last");
     assert!(status == 1 && broken.contains("guests-last-stop.json cannot be used"), "{broken}");

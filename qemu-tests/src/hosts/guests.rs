@@ -202,7 +202,7 @@ fn supervisor_killed(lab: &mut Lab, host: &mut Host, names: &[&str]) -> Result<(
     let untouched = answer(lab, KEPT.1)?.context("kept does not answer")?;
     let before = ["alpha", "beta"].map(|name| moment(host, name));
     for name in ["beta", "alpha"] {
-        let stop = host.serial_within(&format!("{STOP} --wait {name}"), AGAIN)?;
+        let stop = host.serial_within(&format!("{STOP} {name} --wait"), AGAIN)?;
         lab.expect(stop.status == 0, format!("{STOP} {name}: {stop:?}"));
     }
     host.do_(&format!("for g in alpha beta; do {START} $g; done; sleep 4; kill -9 {SUPERVISOR}"))?;

@@ -79,16 +79,14 @@ impl Engine {
         }
         self.clear_remains(now);
         // One that was being stopped already has its share, too, and no more.
-        let under_way = |how: How| match how {
-            How::Shutdown => Some(1),
-            How::Save => Some(0),
-            How::Queued | How::AfterCreate | How::Destroy => None,
-        };
         let names: Vec<String> = self.guests.keys().cloned().collect();
         for name in names {
-            let Some(State::Stopping { how }) = self.state(&name).cloned() else { continue };
-            let Some(further) = under_way(how) else { continue };
-            let until = self.share(&name, further, now);
+            let until = match self.state(&name) {
+                Some(State::Stopping { how: How::Shutdown }) => self.share(&name, now),
+                Some(State::Stopping { how: How::Save }) => self.saving(&name, now),
+                _ => None,
+            };
+            let Some(until) = until else { continue };
             if let Some(guest) = self.guests.get_mut(&name) {
                 guest.stop_until = Some(guest.stop_until.map_or(until, |already| already.min(until)));
             }
@@ -97,12 +95,12 @@ impl Engine {
 
     /// Asks a guest to shut down.
     pub(super) fn begin_shutdown(&mut self, name: &str, now: u64) {
-        let until = self.share(name, 1, now);
+        let until = self.share(name, now);
         let Some(guest) = self.guests.get_mut(name) else { return };
         guest.end_probe(&mut self.actions);
         guest.wanted = false;
         guest.cause.clear();
-        guest.stop_until = Some(until);
+        guest.stop_until = until;
         guest.job = Some(Job::Shutdown);
         guest.enter(State::Stopping { how: How::Shutdown }, now);
         self.actions.push(Action::Shutdown { name: name.to_owned() });
@@ -121,16 +119,14 @@ impl Engine {
     /// A guest was asked and is still there: it is saved, destroyed or left running.
     fn last_resort(&mut self, name: &str, now: u64) {
         let all = self.stopping;
-        let until = self.share(name, 0, now);
+        let until = self.saving(name, now);
         let Some(guest) = self.guests.get_mut(name) else { return };
         let tried = matches!(guest.state, State::Stopping { how: How::Save });
         let why = if guest.cause.is_empty() { "still there".to_owned() } else { guest.cause.clone() };
         match guest.spec.guest.stop {
             StopAs::Save if !tried => {
                 guest.note(&format!("{why}; its memory is saved"), true, &mut self.actions);
-                // Alone it may take as long as it takes: xl has its own deadline.
-                let late = all.is_some_and(|all| now >= all.hard);
-                guest.stop_until = all.map(|all| if late { all.last.max(now) } else { until });
+                guest.stop_until = until;
                 guest.job = Some(Job::Save);
                 guest.enter(State::Stopping { how: How::Save }, now);
                 self.actions.push(Action::Save { name: name.to_owned() });
@@ -223,22 +219,38 @@ impl Engine {
         }
     }
 
-    /// Until when a guest may take for one way of stopping, with `further` ways after that one: its own time, or what those
-    /// that it is after leave of the time until the deadline. Each of them needs its own time at the most, and when that is
-    /// too much for all, an equal part.
-    fn share(&self, name: &str, further: u64, now: u64) -> u64 {
-        let Some(guest) = self.guests.get(name) else { return now };
+    /// Until when a guest may take to shut down: its own time, or what those that it is after leave of the time until the
+    /// deadline. Each of them needs its own time at the most, and when that is too much for all, an equal part.
+    fn share(&self, name: &str, now: u64) -> Option<u64> {
+        let guest = self.guests.get(name)?;
         let own = u64::from(guest.spec.guest.stop_timeout) * SECOND;
-        let Some(all) = self.stopping else { return now.saturating_add(own) };
-        let further = if guest.spec.guest.stop == StopAs::Save { further } else { 0 };
+        let Some(all) = self.stopping else { return Some(now.saturating_add(own)) };
+        let further = u64::from(guest.spec.guest.stop == StopAs::Save);
         let left = all.hard.saturating_sub(now);
+        let (equal, kept) = self.below(name, 1 + further, left);
+        let kept = kept.saturating_add(own.min(equal) * further);
+        Some(now.saturating_add(own.min(left.saturating_sub(kept))))
+    }
+
+    /// Until when a guest may take to be saved: its memory is written to a disk, which has nothing to do with the time that its
+    /// shutting down takes. So it has all that those that it is after leave, and without such all until the deadline. When only
+    /// this guest is stopped, xl's own deadline is the only one.
+    fn saving(&self, name: &str, now: u64) -> Option<u64> {
+        let all = self.stopping?;
+        let left = all.hard.saturating_sub(now);
+        let (_, kept) = self.below(name, 1, left);
+        Some(if kept == 0 || left == 0 { all.last.max(now) } else { now.saturating_add(left.saturating_sub(kept)) })
+    }
+
+    /// When `left` is shared out to `ways` of stopping this guest and all that it is after still need, one behind the other: an
+    /// equal part of it, and how much of it those others need.
+    fn below(&self, name: &str, ways: u64, left: u64) -> (u64, u64) {
         let below = |chains: &BTreeMap<&str, u64>| {
             let after = self.graph.after.get(name).into_iter().flatten();
             after.filter_map(|other| chains.get(other.as_str()).copied()).max().unwrap_or_default()
         };
-        let equal = left / (1 + further + below(&self.chains(|_| 1)));
-        let kept = below(&self.chains(|timeout| timeout.min(equal))).saturating_add(own.min(equal) * further);
-        now.saturating_add(own.min(left.saturating_sub(kept)))
+        let equal = left / ways.saturating_add(below(&self.chains(|_| 1))).max(1);
+        (equal, below(&self.chains(|timeout| timeout.min(equal))))
     }
 
     /// For each guest the sum of what `each` makes of the `stop_timeout`s (in microseconds) of itself and those that it is after,

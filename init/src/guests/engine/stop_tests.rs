@@ -301,3 +301,21 @@ fn a_state_that_is_no_json_is_an_error() {
         assert!(Engine::from_json(text).is_err(), "{text}");
     }
 }
+
+#[test]
+fn saving_has_the_time_that_others_leave_and_not_that_of_shutting_down() {
+    let slow = |save_s: u64| Behaviour { save_us: save_s * SECOND, ..deaf() };
+    // "big" is after "db", which needs 20 s of the 135 s until nobody is asked any more; nobody needs any after "alone".
+    for (save_s, big, alone) in [(100, "saved", "saved"), (120, "stopped", "saved"), (170, "stopped", "stopped")] {
+        let text = "[db]\nstop_timeout = 20\n[big]\nafter = ['db']\nstop = 'save'\nstop_timeout = 10\n\
+            [alone]\nstop = 'save'\nstop_timeout = 10\n";
+        let mut world = started(text, &[("big", slow(save_s)), ("alone", slow(save_s))]);
+        world.settle();
+        let until_us = world.now + 180 * SECOND;
+        world.feed(Event::StopAll { until_us });
+        world.settle();
+        let ends = |name: &str| world.engine.state(name).unwrap().word();
+        assert_eq!((ends("big"), ends("alone")), (big, alone), "{save_s} {:#?}", world.engine.report());
+        assert_eq!(state(&world, "db"), "stopped: shut down", "{save_s}");
+    }
+}
