@@ -166,7 +166,9 @@ impl Domains {
         for (id, _) in there.into_iter().filter(|(_, introduced)| *introduced) {
             let domain = self.describe(id)?;
             if let Some(known) = self.known.get_mut(&id) {
-                known.domain = domain;
+                // What is taken away may have lost its name before it is gone, and its end must be told by its name.
+                known.domain.name = domain.name.or_else(|| known.domain.name.take());
+                known.domain.uuid = domain.uuid.or_else(|| known.domain.uuid.take());
                 continue;
             }
             self.known.insert(id, Known { domain: domain.clone(), ..Known::default() });
@@ -299,6 +301,24 @@ mod tests {
         tree.lock().unwrap().fire(RELEASED);
         assert_eq!(changes(&mut domains), [Change::Stopped, Change::Gone(domain)]);
         assert_eq!(domains.there().count(), 0);
+    }
+
+    #[test]
+    fn one_that_has_lost_its_folder_is_still_told_by_its_name_when_it_is_gone() {
+        let (client, tree) = server();
+        introduce(&tree, 1, "web");
+        let mut domains = Domains::watch(client).unwrap();
+        changes(&mut domains);
+        // Its maker takes its folder's values away before Xen lets it go, and another comes at that very moment.
+        tree.lock().unwrap().values.retain(|path, _| !path.starts_with("/local/domain/1/"));
+        introduce(&tree, 2, "other");
+        assert!(matches!(changes(&mut domains).as_slice(), [Change::Appeared(domain)] if domain.id == 2));
+        tree.lock().unwrap().introduced.remove(&1);
+        tree.lock().unwrap().fire(RELEASED);
+        let told = changes(&mut domains);
+        let [Change::Stopped, Change::Gone(gone)] = told.as_slice() else { panic!("{told:?}") };
+        assert_eq!((gone.id, gone.name.as_deref()), (1, Some("web")));
+        assert!(gone.uuid.is_some());
     }
 
     #[test]
