@@ -64,20 +64,25 @@ impl RootFs {
     }
 }
 
-/// `/init`. It stops where something is missing, and the boot then fails by its deadline.
+/// `/init`. It stops where something is missing, and the boot then fails by its deadline. insmod, other than modprobe, takes no
+/// parameters from the kernel's command line; without usb-storage's the stick would wait a second that nobody else waits.
 const SCRIPT: &str = "\
 #!/busybox sh
 b=/busybox
 $b mount -t devtmpfs dev /dev
 $b mount -t proc proc /proc
 $b mount -t sysfs sys /sys
-for module in $($b cat /modules/order); do $b insmod /modules/$module.ko || exec $b sh; done
 for word in $($b cat /proc/cmdline); do
     case $word in
+    usb-storage.*) usb_storage=\"$usb_storage ${word#*.}\" ;;
     floor.device=*) device=${word#*=} ;;
     floor.ram) ram=1 ;;
     init=*) init=${word#*=} ;;
     esac
+done
+for module in $($b cat /modules/order); do
+    if [ $module = usb_storage ]; then parameters=$usb_storage; else parameters=; fi
+    $b insmod /modules/$module.ko $parameters || exec $b sh
 done
 until $b mount -t iso9660 -o ro $device /medium 2>/dev/null; do $b usleep 5000; done
 image=/medium/live/filesystem.squashfs
@@ -183,7 +188,7 @@ fn name_of(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::root;
+    use super::super::{FLAGS, root};
     use super::*;
 
     #[test]
@@ -192,6 +197,13 @@ mod tests {
         let names: Vec<String> = ordered(dep, &["a", "d"]).unwrap().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["c", "b_b", "a", "d"]);
         assert!(ordered(dep, &["e"]).is_err());
+    }
+
+    #[test]
+    fn the_stick_waits_no_longer_than_for_the_others() {
+        let (_, delay) = FLAGS.split_once("usb-storage.").unwrap();
+        assert!(delay.starts_with("delay_use=0") && SCRIPT.contains("usb-storage.*)"), "{SCRIPT}");
+        assert!(drivers(Bus::UsbStick).contains(&"usb_storage") && SCRIPT.contains("[ $module = usb_storage ]"));
     }
 
     #[test]
