@@ -106,7 +106,7 @@ pub struct ReadAll {
     pub bytes: u64,
     /// What could not be read.
     pub errors: Vec<String>,
-    /// `MemFree` of `/proc/meminfo` afterwards with all caches dropped, in KiB.
+    /// As [`Memory::free_kib`], afterwards.
     pub free_kib: u64,
     /// `Shmem` of `/proc/meminfo` afterwards, in KiB: what all the tmpfs hold.
     pub tmpfs_kib: u64,
@@ -117,7 +117,7 @@ pub struct ReadAll {
 /// The memory that is left when nothing is cached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
-    /// `MemFree` of `/proc/meminfo` after the caches were dropped, in KiB.
+    /// `MemFree` of `/proc/meminfo` after the caches were dropped, with what is kept at hand for each processor, in KiB.
     pub free_kib: u64,
     /// `Shmem` then, in KiB: what all the tmpfs hold.
     pub tmpfs_kib: u64,
