@@ -24,11 +24,11 @@ enum Action {
     All(Options),
     /// From the kernel to the root's init, from each medium, with and without a copy to RAM.
     StageOne(Options),
-    /// What BIOS and GRUB must read, and how long that takes from a slow stick.
+    /// What a boot loader must read, and how long a BIOS takes for it from a slow stick.
     Loader(Options),
     /// The root image copied into memory.
     ToRam(Options),
-    /// From power-on to the first guest, under Xen.
+    /// From power-on to the guests, under Xen, and off again.
     Guests(Options),
     /// Many guests started with a fake xl.
     Scale(Options),
@@ -96,7 +96,7 @@ fn settings(options: &Options) -> Settings {
     Settings { rounds: options.rounds.unwrap_or(defaults.rounds), only: options.only.clone(), ..defaults }
 }
 
-/// All measures; one that fails does not keep the others from being measured.
+/// All measures; one that fails, in whole or in part, does not keep the others from being measured.
 fn all(options: &Options) -> Result<()> {
     let settings = settings(options);
     let mut failed = Vec::new();
@@ -123,6 +123,12 @@ fn one(measure: &Measure, settings: &Settings, folder: &Path) -> Result<Results>
     if let Some(noise) = report::noise(&results) {
         println!("noise: SINO again took {} times SINO's\n", table::times(noise));
     }
+    ensure!(
+        results.failed.is_empty(),
+        "{} of the runs failed and are not in these figures:\n  {}\nthe others are kept; once more: --only with the text of a case",
+        results.failed.len(),
+        results.failed.join("\n  ")
+    );
     Ok(results)
 }
 

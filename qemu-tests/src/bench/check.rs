@@ -83,7 +83,15 @@ mod tests {
             }
         }
         let (measure, machine) = ("stage-one".into(), Machine::default());
-        Results { measure, machine, short: true, complete: true, notes: vec!["floor: no medium".into()], samples }
+        Results {
+            measure,
+            machine,
+            short: true,
+            complete: true,
+            failed: Vec::new(),
+            notes: vec!["floor: no medium".into()],
+            samples,
+        }
     }
 
     #[test]

@@ -18,8 +18,8 @@
 //! * **the floor**: a busybox script that inserts exactly the modules that this one machine needs; no hardware is looked for.
 //!   It says what the kernel, the emulated drive and the copying cost at least.
 //!
-//! The others' medium is a plain ISO with the root image under the names that they look for. Everything is made once and kept
-//! below `target/bench/` under the hash of what it is made from.
+//! The others' medium is a plain ISO with the root image under the names that they look for. SINO's image is made in each run,
+//! by the builder as it is then; all else is kept below `target/bench/` under the hash of what it is made from.
 
 mod debian;
 mod floor;
@@ -28,7 +28,7 @@ mod root;
 pub use floor::RootFs;
 
 use crate::images::{Paths, target};
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use sino_image::cache::Cache;
 use sino_image::config::Config;
 use sino_image::qemu::Bus;
@@ -37,6 +37,7 @@ use sino_image::workspace::Workspace;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// The bench's init in the root image.
 pub const INIT: &str = "/usr/sbin/sino-payload";
@@ -115,26 +116,36 @@ pub struct Kit {
     dracut: PathBuf,
     floor: BTreeMap<&'static str, PathBuf>,
     tree: Tree,
+    /// Where what is made for the contenders is kept.
     cache: Cache,
 }
 
 impl Kit {
-    /// Makes what is missing; `say` is told what is being made.
+    /// Makes what is missing, once a run.
     ///
     /// # Errors
     /// Not root, no network, a tool that is missing or fails, in its own words.
-    pub fn make(say: &dyn Fn(&str)) -> Result<Self> {
+    pub fn get() -> Result<&'static Self> {
+        static MADE: OnceLock<Result<Kit, String>> = OnceLock::new();
+        let make = || Self::make(&|what| println!("  making {what}")).map_err(|error| format!("{error:#}"));
+        MADE.get_or_init(make).as_ref().map_err(|why| anyhow!("what the contenders boot from is not to be had: {why}"))
+    }
+
+    fn make(say: &dyn Fn(&str)) -> Result<Self> {
         let config = Config::default();
         let workspace = Workspace::around(&crate::images::workspace());
         let trees = Cache::new(workspace.cache());
         say("the Debian tree");
         let tree = Tree::get(&config, &trees)?;
         let cache = Cache::new(target().join("bench"));
-        say("the root image with the bench's init, and SINO's image around it");
-        let sino = root::sino(&config, &tree, &trees, &cache)?;
-        let root = root::image(&sino)?;
+        say("the root image with the bench's init");
+        let root = root::common(&config, &tree, &cache)?;
+        say("SINO's image around it");
+        let sino = root::sino(&config, &root, &trees, &cache)?;
         say("the others' medium");
-        let medium = root::medium(&sino, &root, &cache)?;
+        let medium = root::medium(&root, &cache)?;
+        root::keep_only(&cache, "root", &root.image)?;
+        root::keep_only(&cache, "medium", &medium)?;
         say("live-boot's initramfs");
         let live_boot = debian::initramfs(&debian::LIVE_BOOT, &config, &tree, &trees, &cache)?;
         say("dracut's initramfs");
@@ -147,8 +158,8 @@ impl Kit {
         let packages = [("live-boot", &live_boot), ("dracut", &dracut)];
         let packages = packages.map(|(name, folder)| Ok((name, debian::packages(folder)?)));
         Ok(Self {
-            sino: sino.paths,
-            root,
+            sino,
+            root: root.image,
             medium,
             kernel_release: tree.kernel_release.clone(),
             packages: packages.into_iter().collect::<Result<_>>()?,

@@ -154,6 +154,7 @@ mod tests {
             machine: Machine::default(),
             short: false,
             complete: true,
+            failed: Vec::new(),
             notes: Vec::new(),
             samples,
         };

@@ -2,8 +2,8 @@
 
 use super::measures::{MEASURES, Measure};
 use super::sample::Results;
-use super::statistics::{Spread, series};
-use super::{SINO, SINO_AGAIN, chart, goals, table};
+use super::statistics::{Series, Spread, series};
+use super::{SINO, SINO_AGAIN, Unit, chart, goals, table};
 use anyhow::{Context, Result, ensure};
 use std::fmt::Write as _;
 use std::fs;
@@ -114,20 +114,29 @@ fn measure(page: &mut String, results: &Results) {
     if !results.complete {
         page.push_str("**This run did not come to its end.**\n\n");
     }
-    for note in &results.notes {
-        // A contender's last words may be many lines.
-        let _ = writeln!(page, "- {}", note.lines().map(str::trim).collect::<Vec<_>>().join(" "));
-    }
-    if !results.notes.is_empty() {
-        page.push('\n');
-    }
+    list(page, "", &results.notes);
+    list(page, "Runs that failed; nothing of them is in the figures:\n\n", &results.failed);
 }
 
-/// How far "SINO again" is from SINO, over all cases and figures except phases.
+fn list(page: &mut String, heading: &str, texts: &[String]) {
+    if texts.is_empty() {
+        return;
+    }
+    page.push_str(heading);
+    for text in texts {
+        // A contender's last words may be many lines.
+        let _ = writeln!(page, "- {}", text.lines().map(str::trim).collect::<Vec<_>>().join(" "));
+    }
+    page.push('\n');
+}
+
+/// How far "SINO again" is from SINO, over all cases and all figures that time something, except phases.
 #[must_use]
 pub fn noise(results: &Results) -> Option<Spread> {
     let all = series(&results.samples);
-    let again = all.iter().filter(|one| one.contender == SINO_AGAIN && !one.figure.starts_with(table::PHASE));
+    let timed = |one: &Series<'_>| matches!(one.unit, Unit::Seconds | Unit::MegabytesPerSecond);
+    let again = all.iter().filter(|one| one.contender == SINO_AGAIN && timed(one));
+    let again = again.filter(|one| !one.figure.starts_with(table::PHASE));
     let mut ratios = Vec::new();
     for one in again {
         let own = all.iter().find(|own| (own.contender, own.case, own.figure) == (SINO, one.case, one.figure));
@@ -185,8 +194,8 @@ mod tests {
             }
         }
         let machine = Machine { cpu: "Model T".into(), cores: 2, ..Machine::default() };
-        let notes = vec!["dracut:\n  did not boot".to_owned()];
-        Results { measure: "stage-one".into(), machine, short: true, complete: false, notes, samples }
+        let (notes, failed) = (vec!["a remark".to_owned()], vec!["dracut:\n  did not boot".to_owned()]);
+        Results { measure: "stage-one".into(), machine, short: true, complete: false, failed, notes, samples }
     }
 
     #[test]
@@ -199,7 +208,7 @@ mod tests {
             "Noise: SINO again took 1.010 to 1.030 times SINO's, at most 3.0 % off in 3 pairs.",
             "short form",
             "did not come to its end",
-            "- dracut: did not boot",
+            "- a remark\n\nRuns that failed; nothing of them is in the figures:\n\n- dracut: did not boot\n",
             "Model T, 2 processors",
             "make bench-check",
             "(TCG)",

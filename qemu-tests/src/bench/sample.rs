@@ -53,7 +53,10 @@ pub struct Results {
     pub short: bool,
     /// Whether it came to its end.
     pub complete: bool,
-    /// What a reader must know: a contender that did not boot, with its words.
+    /// Runs that failed, each with its words. Nothing of such a run is among the values.
+    #[serde(default)]
+    pub failed: Vec<String>,
+    /// What else a reader must know.
     pub notes: Vec<String>,
     /// The values, in the order in which they were measured.
     pub samples: Vec<Sample>,
@@ -85,14 +88,22 @@ impl Recorder {
     pub fn begin(folder: &Path, measure: &str, machine: Machine, short: bool, only: Option<&str>) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         let file = folder.join(format!("{measure}.json"));
-        let (mut notes, mut samples) = (Vec::new(), Vec::new());
+        let mut results = Results {
+            measure: measure.to_owned(),
+            machine,
+            short,
+            complete: false,
+            failed: Vec::new(),
+            notes: Vec::new(),
+            samples: Vec::new(),
+        };
         if let Some(only) = only.filter(|_| file.exists()) {
-            let mut former = Results::read(&file)?;
-            former.samples.retain(|sample| !sample.case.contains(only));
-            former.notes.retain(|note| !note.contains(only));
-            (notes, samples) = (former.notes, former.samples);
+            let former = Results::read(&file)?;
+            let stays = |text: &String| !text.contains(only);
+            results.samples = former.samples.into_iter().filter(|sample| stays(&sample.case)).collect();
+            results.failed = former.failed.into_iter().filter(stays).collect();
+            results.notes = former.notes.into_iter().filter(stays).collect();
         }
-        let results = Results { measure: measure.to_owned(), machine, short, complete: false, notes, samples };
         Ok(Self { file, results })
     }
 
@@ -120,6 +131,17 @@ impl Recorder {
             round,
             value,
         });
+        self.save()
+    }
+
+    /// Takes the failure of a run, of which nothing must be recorded.
+    ///
+    /// # Errors
+    /// It cannot be saved.
+    pub fn failed(&mut self, case: &str, contender: &str, round: u32, error: &anyhow::Error) -> Result<()> {
+        let text = format!("{case}, {contender}, round {round}: {error:#}");
+        println!("  {} FAILED: {text}", self.results.measure);
+        self.results.failed.push(text);
         self.save()
     }
 
@@ -210,6 +232,10 @@ mod tests {
         let mut recorder = begin(Some("usb"));
         assert_eq!(recorder.samples().len(), 1, "the CD's");
         recorder.note("no stick").unwrap();
+        recorder.failed("cd normal", "SINO", 1, &anyhow::anyhow!("no disc")).unwrap();
+        assert_eq!(Results::read(&file).unwrap().failed, ["cd normal, SINO, round 1: no disc"]);
+        assert_eq!(begin(Some("usb")).results.failed.len(), 1, "the CD's");
+        assert_eq!(begin(Some("cd")).results.failed, [""; 0]);
         assert_eq!(begin(None).samples(), []);
         assert_eq!(Results::read(&file).unwrap().notes, ["no stick"]);
     }

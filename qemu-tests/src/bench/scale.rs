@@ -149,7 +149,7 @@ fn cases(
         interleaved(settings.rounds, &contenders, |who, round| {
             let figures = match lab.run(*who, guests, costs, ordered) {
                 Ok(outcome) => part(outcome),
-                Err(error) => return recorder.note(&format!("{case}, {who}, round {round}: failed: {error:#}")),
+                Err(error) => return recorder.failed(&case, &who.to_string(), round, &error),
             };
             let mut record = |figure, unit, value| recorder.record(&case, &who.to_string(), figure, round, unit, value);
             record("time", Unit::Seconds, figures.time)?;

@@ -54,9 +54,13 @@ impl Series<'_> {
         Spread::of(&self.values.iter().map(|(_, value)| *value).collect::<Vec<f64>>())
     }
 
-    /// This contender's values over another's of the same rounds; `None` if they have no round in common.
+    /// This contender's values over another's of the same rounds; `None` if they have no round in common, or if they count
+    /// memory: that is a difference, which may be nothing or less.
     #[must_use]
     pub fn over(&self, base: &Self) -> Option<Spread> {
+        if self.unit == Unit::Kibibytes {
+            return None;
+        }
         let other = |round: u32| base.values.iter().find(|(other, _)| *other == round).map(|(_, value)| *value);
         let pairs = self.values.iter().filter_map(|(round, value)| Some((*value, other(*round)?)));
         Spread::of(&pairs.filter(|(_, base)| *base != 0.0).map(|(own, base)| own / base).collect::<Vec<f64>>())
@@ -122,6 +126,7 @@ pub(crate) mod tests {
         assert!((ratio.most - 2.0).abs() < 1e-9 && ratio.count == 3, "{ratio:?}");
         assert_eq!(all[0].over(&Series { values: vec![(9, 1.0)], ..all[0].clone() }), None);
         assert_eq!(all[0].over(&Series { values: vec![(1, 0.0)], ..all[0].clone() }), None);
+        assert_eq!(Series { unit: Unit::Kibibytes, ..all[0].clone() }.over(&all[1]), None);
     }
 
     #[test]

@@ -200,7 +200,7 @@ fn check(booted: &mut Booted, kit: &Kit, trial: &Trial) -> Result<()> {
 }
 
 /// Keeps what the contenders were made with.
-fn note_versions(recorder: &mut Recorder, kit: &Kit) -> Result<()> {
+pub(super) fn note_versions(recorder: &mut Recorder, kit: &Kit) -> Result<()> {
     recorder.version("kernel of the image", &kit.kernel_release)?;
     for (package, version) in kit.versions() {
         recorder.version(&package, &version)?;
@@ -211,9 +211,9 @@ fn note_versions(recorder: &mut Recorder, kit: &Kit) -> Result<()> {
 /// Makes everything that the contenders boot from, and reads it once, so that the first boot is like the others.
 ///
 /// # Errors
-/// As [`Kit::make`], or a file cannot be read.
-pub fn prepare() -> Result<Kit> {
-    let kit = Kit::make(&|what| println!("  making {what}"))?;
+/// As [`Kit::get`], or a file cannot be read.
+pub fn prepare() -> Result<&'static Kit> {
+    let kit = Kit::get()?;
     for file in [&kit.sino.iso, &kit.medium] {
         let mut from = File::open(file).with_context(|| format!("reading {}", file.display()))?;
         io::copy(&mut from, &mut io::sink()).with_context(|| format!("reading {}", file.display()))?;

@@ -22,7 +22,7 @@ const EROFS: (u64, [u8; 4]) = (1024, 0xE0F5_E1E2_u32.to_le_bytes());
 /// # Errors
 /// What it needs cannot be made, or it does not boot.
 pub fn measure(settings: &Settings, image: &Path) -> Result<f64> {
-    let kit = Kit::make(&|_| ())?;
+    let kit = Kit::get()?;
     let folder = settings.work("boot-time");
     super::fresh(&folder)?;
     let (initrd, medium) = kit.other_root(image, kind(image)?, &folder)?;

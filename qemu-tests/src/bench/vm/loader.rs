@@ -2,7 +2,8 @@
 //!
 //! Each contender's kernel and initramfs lie on a small hybrid ISO with the same ISOLINUX; the stick delivers [`LIMIT`]. The
 //! time is the host's, from ISOLINUX's first line to the first line of the kernel's own set-up code (flag `debug`), or of Xen's.
-//! SINO is there twice: as plain kernel and initramfs like the others, and with Xen, as it is shipped.
+//! SINO is there twice: as plain kernel and initramfs like the others, and with Xen, as it is shipped. GRUB, which reads the same
+//! files under UEFI, is not measured: its console says nothing between the menu and the kernel.
 
 use super::{MEDIUM, fresh, machine, prepare};
 use crate::bench::contenders::{Contender, Kit};
@@ -83,22 +84,27 @@ impl Load {
 /// Measures it.
 ///
 /// # Errors
-/// What the contenders boot from cannot be made, or the machine does not come to a kernel.
+/// What the contenders boot from cannot be made. A boot that comes to no kernel is told, and its turn is left out.
 pub fn measure(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
+    if !settings.wants(CASE) {
+        return Ok(());
+    }
     let kit = prepare()?;
-    super::note_versions(recorder, &kit)?;
+    super::note_versions(recorder, kit)?;
     let loads: Vec<Load> = Contender::ALL.map(Load::Plain).into_iter().chain([Load::WithXen]).collect();
     interleaved(settings.rounds, &loads, |&load, round| {
         let name = load.to_string();
         let folder = settings.work(NAME).join(name.replace(' ', "-"));
         fresh(&folder)?;
         if round == 1 {
-            let lengths = load.files(&kit).into_iter().map(|(_, file)| Ok(fs::metadata(file)?.len()));
+            let lengths = load.files(kit).into_iter().map(|(_, file)| Ok(fs::metadata(file)?.len()));
             let bytes: u64 = lengths.sum::<Result<_>>()?;
             recorder.record(CASE, &name, "bytes", round, Unit::Bytes, float(bytes))?;
         }
-        let spent = loaded(&stick(load, &kit, &folder)?, load, &folder)?;
-        recorder.record(CASE, &name, "loading", round, Unit::Seconds, spent.as_secs_f64())
+        match loaded(&stick(load, kit, &folder)?, load, &folder) {
+            Ok(spent) => recorder.record(CASE, &name, "loading", round, Unit::Seconds, spent.as_secs_f64()),
+            Err(error) => recorder.failed(CASE, &name, round, &error),
+        }
     })
 }
 

@@ -4,15 +4,17 @@
 //! image's length, so that nothing depends on what a contender says of itself. Of a slow stick ([`LIMIT`]) the copying's time
 //! over the stick's own time is what counts; 1 is as fast as the stick. The counter is looked at so often that this is right to
 //! about two percent, and a busy machine makes it worse. The memory is what is free after a boot from the medium, less what is
-//! free after one to RAM, less the image.
+//! free after one to RAM, less the image. Pages that the kernel keeps at hand for a processor count as free: after a large copy
+//! that can be an eighth of the memory, and which contender's copy ends like that is chance.
 
-use super::{Booted, Reading, Trial, boot, folder, prepare};
-use crate::bench::contenders::Contender;
+use super::{Reading, Trial, boot, folder, prepare};
+use crate::bench::contenders::{Contender, Kit};
 use crate::bench::rounds::interleaved;
 use crate::bench::{Recorder, Settings, Unit};
 use anyhow::{Context, Result};
 use sino_image::qemu::Bus;
 use std::fs;
+use std::path::Path;
 
 /// The measure.
 pub const NAME: &str = "to-ram";
@@ -24,60 +26,58 @@ const CASES: [(&str, Option<u64>); 2] = [("USB 40 MB/s", Some(LIMIT)), ("USB", N
 /// Measures it.
 ///
 /// # Errors
-/// What the contenders boot from cannot be made. A contender that does not boot is a note, and its turn is left out.
+/// What the contenders boot from cannot be made. A boot that fails is told, and its turn is left out.
 pub fn measure(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
     let kit = prepare()?;
-    super::note_versions(recorder, &kit)?;
+    super::note_versions(recorder, kit)?;
     let image = fs::metadata(&kit.root)?.len();
     let cases = if settings.short { CASES.get(..1).unwrap_or_default() } else { &CASES };
     for &(case, limit) in cases.iter().filter(|(case, _)| settings.wants(case)) {
         interleaved(settings.rounds, &Contender::ALL, |&contender, round| {
-            let folder = folder(settings, NAME, case, contender);
-            let trial = Trial { limit, ..Trial::new(contender, Bus::UsbStick, true) };
-            let result = boot(&kit, &trial, &folder).and_then(|booted| {
-                // The memory is the same from every stick.
-                let normal = Trial::new(contender, Bus::UsbStick, false);
-                let free = limit.is_none().then(|| free_kib(boot(&kit, &normal, &folder)?)).transpose()?;
-                record(recorder, case, contender, round, booted, limit, image, free)
-            });
-            match result {
-                Ok(()) => Ok(()),
-                Err(error) => recorder.note(&format!("{case}, {contender}, round {round}: left out: {error:#}")),
+            let figures = match copied(kit, contender, limit, image, &folder(settings, NAME, case, contender)) {
+                Ok(figures) => figures,
+                Err(error) => return recorder.failed(case, contender.name(), round, &error),
+            };
+            let mut record = |figure, unit, value| recorder.record(case, contender.name(), figure, round, unit, value);
+            record("init-to-root", Unit::Seconds, figures.init_to_root)?;
+            record("copying", Unit::MegabytesPerSecond, figures.speed / 1e6)?;
+            if let Some(limit) = limit {
+                record("copying over the stick's time", Unit::Ratio, float(limit) / figures.speed)?;
             }
+            record("read of the medium", Unit::Bytes, float(figures.read))?;
+            figures.beyond_kib.map_or(Ok(()), |kib| record("memory beyond the image", Unit::Kibibytes, kib))
         })?;
     }
     Ok(())
 }
 
-#[expect(clippy::too_many_arguments, reason = "the facts of one boot, written down once")]
-fn record(
-    recorder: &mut Recorder,
-    case: &str,
-    contender: Contender,
-    round: u32,
-    booted: Booted,
-    limit: Option<u64>,
-    image: u64,
-    free_normally: Option<u64>,
-) -> Result<()> {
-    let name = contender.name();
-    let speed = speed(&booted.readings, image).context("the medium was not read as a copy is made")?;
-    recorder.record(case, name, "init-to-root", round, Unit::Seconds, booted.init_to_root())?;
-    recorder.record(case, name, "copying", round, Unit::MegabytesPerSecond, speed / 1e6)?;
-    if let Some(limit) = limit {
-        recorder.record(case, name, "copying over the stick's time", round, Unit::Ratio, float(limit) / speed)?;
-    }
-    let read = booted.readings.last().map_or(0, |reading| reading.bytes);
-    recorder.record(case, name, "read of the medium", round, Unit::Bytes, float(read))?;
-    if let Some(free) = free_normally {
-        let beyond = float(free) - float(free_kib(booted)?) - float(image / 1024);
-        recorder.record(case, name, "memory beyond the image", round, Unit::Kibibytes, beyond)?;
-    }
-    Ok(())
+/// What one boot to RAM came to.
+struct Figures {
+    init_to_root: f64,
+    /// Bytes a second.
+    speed: f64,
+    /// Bytes of the medium.
+    read: u64,
+    /// Memory beyond the image; it is the same from every stick, so a slow one does not tell.
+    beyond_kib: Option<f64>,
 }
 
-fn free_kib(mut booted: Booted) -> Result<u64> {
-    Ok(booted.memory()?.free_kib)
+/// Boots to RAM, and if the memory is asked for once more from the medium; one machine after the other.
+fn copied(kit: &Kit, contender: Contender, limit: Option<u64>, image: u64, folder: &Path) -> Result<Figures> {
+    let mut booted = boot(kit, &Trial { limit, ..Trial::new(contender, Bus::UsbStick, true) }, folder)?;
+    let mut figures = Figures {
+        init_to_root: booted.init_to_root(),
+        speed: speed(&booted.readings, image).context("the medium was not read as a copy is made")?,
+        read: booted.readings.last().map_or(0, |reading| reading.bytes),
+        beyond_kib: None,
+    };
+    if limit.is_none() {
+        let on_ram = booted.memory()?.free_kib;
+        drop(booted);
+        let normally = boot(kit, &Trial::new(contender, Bus::UsbStick, false), folder)?.memory()?.free_kib;
+        figures.beyond_kib = Some(float(normally) - float(on_ram) - float(image) / 1024.0);
+    }
+    Ok(figures)
 }
 
 /// Bytes a second between a tenth and nine tenths of the image; `None`: that much was not read, or in no time.

@@ -10,7 +10,6 @@ use crate::bench::{Recorder, Settings, Unit};
 use anyhow::Result;
 use sino_image::qemu::Bus;
 use std::fmt;
-use std::path::Path;
 use std::time::Duration;
 
 /// The measure.
@@ -50,22 +49,27 @@ impl fmt::Display for Form {
 /// Measures it.
 ///
 /// # Errors
-/// SINO's image cannot be made, or does not boot.
+/// SINO's image cannot be made. A boot that fails is told, and its turn is left out.
 pub fn measure(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
     let kit = prepare()?;
-    super::note_versions(recorder, &kit)?;
+    super::note_versions(recorder, kit)?;
     for (case, ram) in CASES.into_iter().filter(|(case, _)| settings.wants(case)) {
         interleaved(settings.rounds, &Form::ALL, |form, round| {
             let name = form.to_string();
             let folder = folder(settings, NAME, case, Contender::Sino);
             let trial = Trial { flags: form.flags(), ..Trial::new(Contender::Sino, Bus::UsbStick, ram) };
-            let mut booted = boot(&kit, &trial, Path::new(&folder))?;
-            recorder.record(case, &name, "init-to-root", round, Unit::Seconds, booted.init_to_root())?;
-            if !settings.short {
-                let spent = Duration::from_millis(booted.read_all()?.spent_ms);
-                recorder.record(case, &name, "every file read", round, Unit::Seconds, spent.as_secs_f64())?;
-            }
-            Ok(())
+            let booted = boot(kit, &trial, &folder).and_then(|mut booted| {
+                let spent = if settings.short { None } else { Some(booted.read_all()?.spent_ms) };
+                Ok((booted.init_to_root(), spent))
+            });
+            let (init_to_root, spent) = match booted {
+                Ok(figures) => figures,
+                Err(error) => return recorder.failed(case, &name, round, &error),
+            };
+            recorder.record(case, &name, "init-to-root", round, Unit::Seconds, init_to_root)?;
+            spent.map(Duration::from_millis).map_or(Ok(()), |spent| {
+                recorder.record(case, &name, "every file read", round, Unit::Seconds, spent.as_secs_f64())
+            })
         })?;
     }
     Ok(())
