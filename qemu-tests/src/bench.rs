@@ -8,6 +8,7 @@ pub mod chart;
 pub mod check;
 pub mod contenders;
 pub mod goals;
+pub mod guests;
 pub mod image_cost;
 pub mod machine;
 pub mod measures;

@@ -26,6 +26,7 @@ mod floor;
 mod root;
 
 pub use floor::RootFs;
+pub(super) use root::write_medium;
 
 use crate::images::{Paths, target};
 use anyhow::{Result, anyhow};
@@ -117,7 +118,7 @@ pub struct Kit {
     floor: BTreeMap<&'static str, PathBuf>,
     tree: Tree,
     /// Where what is made for the contenders is kept.
-    cache: Cache,
+    pub(super) cache: Cache,
 }
 
 impl Kit {

@@ -108,7 +108,7 @@ fn packings(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
     require("mkfs.erofs", "erofs-utils")?;
     let work = settings.work("image");
     let (root, image) = (work.join("root"), work.join("packed"));
-    unpack(settings, &work, &root)?;
+    unpack(&settings.image.join("sino.iso"), &work, &root)?;
     // The first one must not be the only one that reads from the disk.
     command::run(Command::new("tar").args(["-cf", "/dev/null", "-C"]).arg(&root).arg("."))?;
     // Some releases call a question for help an error.
@@ -129,7 +129,7 @@ fn packings(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
             for round in 1..=settings.rounds {
                 match boot_time(settings, &image) {
                     Ok(seconds) => recorder.record(PACKING, &name, "boot", round, Unit::Seconds, seconds)?,
-                    Err(error) => recorder.note(&format!("{PACKING}, {name}: no boot time: {error:#}"))?,
+                    Err(error) => recorder.failed(PACKING, &name, round, &error)?,
                 }
             }
         }
@@ -169,17 +169,19 @@ fn ways(short: bool, help: &str) -> Vec<(String, Way)> {
     ways
 }
 
-/// Unpacks the root image of the finished ISO.
-fn unpack(settings: &Settings, work: &Path, root: &Path) -> Result<()> {
+/// Unpacks the root image of a finished ISO into the folder `root`; `work` is for what is needed on the way.
+///
+/// # Errors
+/// The ISO is missing, or a tool fails.
+pub(super) fn unpack(iso: &Path, work: &Path, root: &Path) -> Result<()> {
     fs::create_dir_all(work).with_context(|| format!("making {}", work.display()))?;
     remove(root)?;
-    let iso = settings.image.join("sino.iso");
     ensure!(iso.is_file(), "{} is missing; make it: make iso", iso.display());
     let packed = work.join("root.squashfs");
     remove(&packed)?;
     let inside = PathBuf::from("/").join(layout::ROOT_IMAGE);
     command::run(
-        Command::new("xorriso").args(["-osirrox", "on", "-indev"]).arg(&iso).arg("-extract").arg(inside).arg(&packed),
+        Command::new("xorriso").args(["-osirrox", "on", "-indev"]).arg(iso).arg("-extract").arg(inside).arg(&packed),
     )?;
     command::run(Command::new("unsquashfs").args(["-quiet", "-no-progress", "-dest"]).arg(root).arg(&packed))?;
     remove(&packed)

@@ -31,13 +31,15 @@ pub const MEASURES: &[Measure] = &[
     Measure {
         name: "stage-one",
         title: "Stage one",
-        about: "From the kernel's \"Run /init\", and from the kernel's start, to the root's init.",
+        about: "From the kernel's \"Run /init\", and from the kernel's start, to the root's init. The floor is a hand-made script that \
+            inserts exactly the modules that this one machine needs. The others' initramfs are made by Debian's own tools, for any machine.",
         parts: &[vm::stage_one::measure],
     },
     Measure {
         name: "loader",
         title: "Loader",
-        about: "What BIOS and GRUB must read before any kernel runs, and how long it takes from a slow stick.",
+        about: "What a boot loader must read before any kernel runs, and how long ISOLINUX takes for it on a BIOS from a stick of 20 MB/s. GRUB \
+            reads the same files under UEFI; it is not measured.",
         parts: &[vm::loader::measure],
     },
     Measure {
@@ -45,14 +47,17 @@ pub const MEASURES: &[Measure] = &[
         title: "To RAM",
         about: "The root image copied into memory. Natively: a file of random bytes (1 GiB; 256 MiB in the short form), nothing of \
             it in the page cache, into a tmpfs of the build machine; SINO with the hash that it always makes, the others with none except \
-            \"cp, then b3sum\".",
+            \"cp, then b3sum\". In the machine: how fast QEMU sees the stick being read in the middle of the copy, and what memory is gone \
+            beyond the image's length, which may be less than nothing by what a boot from the medium itself has in use.",
         parts: &[super::native_copy::measure, vm::to_ram::measure],
     },
     Measure {
         name: "guests",
         title: "Power-on to guest",
-        about: "The real image under Xen, from power-on until its guests run.",
-        parts: &[],
+        about: "The product's image under Xen with PV guests, from \"Run /init\" in domain 0 until xl has created the first one, all are ready \
+            (network, xenstore and disk work) and Debian is up; and from \"poweroff\" until the machine is off. Beside it the same root without \
+            SINO, started by live-boot, with Debian's xendomains, told to shut guests down and not to save them.",
+        parts: &[super::guests::measure],
     },
     Measure {
         name: "scale",
@@ -66,8 +71,9 @@ pub const MEASURES: &[Measure] = &[
         name: "shutdown",
         title: "Shutdown",
         about: "The same guests stopped. Each is gone one second after it was asked, however many others are; so the ideal is one \
-            second, whatever their number. SINO asks 16 at a time, so that a host is not overrun; xendomains asks all. But it saves guests one by one, unless \
-            its settings are changed so that it shuts them down; saving one takes a second here, too, and cannot go faster than the disk in reality.",
+            second, whatever their number. SINO asks 16 at a time, so that a host is not overrun; xendomains asks all. But it saves guests \
+            one by one, unless its settings are changed so that it shuts them down; saving one takes a second here, too, and cannot go faster \
+            than the disk in reality. How long a real host takes until it is off is in \"Power-on to guest\".",
         parts: &[super::scale::stop],
     },
     Measure {

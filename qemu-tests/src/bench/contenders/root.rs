@@ -119,7 +119,7 @@ pub(super) fn keep_only(cache: &Cache, kind: &str, used: &Path) -> Result<()> {
 ///
 /// # Errors
 /// xorriso fails, or the root image lies on another file system.
-pub(super) fn write_medium(root: &Path, path: &Path) -> Result<()> {
+pub(in crate::bench) fn write_medium(root: &Path, path: &Path) -> Result<()> {
     let folder = path.with_extension("folder");
     remove(&folder)?;
     for name in [LIVE_BOOT_IMAGE, DRACUT_IMAGE] {
