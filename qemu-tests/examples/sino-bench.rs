@@ -36,7 +36,7 @@ enum Action {
     Shutdown(Options),
     /// How long the image takes to build, and how large it is.
     Image(Options),
-    /// dm-verity and the copy's hash, on and off.
+    /// dm-verity on and off.
     Trust(Options),
     /// Make docs/BENCHMARKS.md and its pictures from target/bench/*.json.
     Report,

@@ -86,7 +86,8 @@ pub const MEASURES: &[Measure] = &[
     Measure {
         name: "trust",
         title: "Cost of trust",
-        about: "dm-verity and the hash of the copy, on and off.",
+        about: "dm-verity on and off: until the root's init, and then reading every file of the root. The hash of the copy to RAM has no \
+            switch; what it costs is in \"To RAM\", beside cp.",
         parts: &[vm::trust::measure],
     },
 ];
