@@ -115,10 +115,28 @@ pub struct Kit {
     pub packages: BTreeMap<&'static str, String>,
     live_boot: PathBuf,
     dracut: PathBuf,
-    floor: BTreeMap<&'static str, PathBuf>,
+    floors: Floors,
     tree: Tree,
     /// Where what is made for the contenders is kept.
     pub(super) cache: Cache,
+}
+
+/// The floor's initramfs, each for one machine.
+#[derive(Clone, Debug)]
+struct Floors {
+    usb: PathBuf,
+    virtio: PathBuf,
+    cdrom: PathBuf,
+}
+
+impl Floors {
+    fn of(&self, bus: Bus) -> &Path {
+        match bus {
+            Bus::Virtio => &self.virtio,
+            Bus::Cdrom => &self.cdrom,
+            _ => &self.usb,
+        }
+    }
 }
 
 impl Kit {
@@ -152,10 +170,8 @@ impl Kit {
         say("dracut's initramfs");
         let dracut = debian::initramfs(&debian::DRACUT, &config, &tree, &trees, &cache)?;
         say("the floor's initramfs");
-        let mut floors = BTreeMap::new();
-        for bus in [Bus::UsbStick, Bus::Virtio, Bus::Cdrom] {
-            floors.insert(bus_name(bus), floor::initramfs(bus, RootFs::Squashfs, None, &tree, &cache)?);
-        }
+        let floor = |bus| floor::initramfs(bus, RootFs::Squashfs, None, &tree, &cache);
+        let floors = Floors { usb: floor(Bus::UsbStick)?, virtio: floor(Bus::Virtio)?, cdrom: floor(Bus::Cdrom)? };
         let packages = [("live-boot", &live_boot), ("dracut", &dracut)];
         let packages = packages.map(|(name, folder)| Ok((name, debian::packages(folder)?)));
         Ok(Self {
@@ -166,7 +182,7 @@ impl Kit {
             packages: packages.into_iter().collect::<Result<_>>()?,
             live_boot: live_boot.join(debian::INITRAMFS),
             dracut: dracut.join(debian::INITRAMFS),
-            floor: floors,
+            floors,
             tree,
             cache,
         })
@@ -202,7 +218,7 @@ impl Kit {
             Contender::Sino | Contender::SinoAgain => &self.sino.initramfs,
             Contender::LiveBoot => &self.live_boot,
             Contender::Dracut => &self.dracut,
-            Contender::Floor => self.floor.get(bus_name(bus)).unwrap_or(&self.sino.initramfs),
+            Contender::Floor => self.floors.of(bus),
         }
     }
 
