@@ -1,8 +1,9 @@
 //! The goals of the bench, and what became of them.
 
 use super::sample::Results;
-use super::statistics::{Series, Spread, series};
+use super::statistics::{Series, series};
 use super::table::times;
+use super::{ROUNDS, Unit};
 use std::fmt::Write as _;
 
 /// What a goal looks at.
@@ -95,29 +96,38 @@ const GOALS: &[Goal] = &[
     ),
 ];
 
-/// What became of a goal: its value, and whether that meets it.
-fn judged(goal: &Goal, results: &[Results]) -> Option<(Spread, String, bool)> {
+/// What became of a goal.
+struct Verdict {
+    figure: String,
+    met: bool,
+    /// How many rounds it is made of, if these are fewer than a whole run has.
+    few: Option<usize>,
+}
+
+fn judged(goal: &Goal, results: &[Results]) -> Option<Verdict> {
     let results = results.iter().find(|results| results.measure == goal.measure)?;
     let all = series(&results.samples);
     let of = |contender: &str| -> Option<&Series<'_>> {
         all.iter().find(|one| one.contender == contender && one.case == goal.case && one.figure == goal.figure)
     };
-    let (spread, text) = match goal.of {
+    let (spread, figure, unit) = match goal.of {
         Of::Value(contender) => {
             let series = of(contender)?;
             let spread = series.spread()?;
-            (spread, series.unit.show(spread.median))
+            (spread, series.unit.show(spread.median), series.unit)
         }
         Of::Ratio(own, other) => {
             let ratio = of(own)?.over(of(other)?)?;
-            (ratio, format!("{} times", times(ratio)))
+            (ratio, format!("{} times", times(ratio)), Unit::Ratio)
         }
     };
     let met = match goal.bound {
         Bound::AtMost(most) => spread.median <= most,
         Bound::AtLeast(least) => spread.median >= least,
     };
-    Some((spread, text, met))
+    // A file's length is the same in each round.
+    let few = (unit != Unit::Bytes && spread.count < ROUNDS as usize).then_some(spread.count);
+    Some(Verdict { figure, met, few })
 }
 
 /// A table in Markdown: each goal, its figure, met or not.
@@ -125,14 +135,25 @@ fn judged(goal: &Goal, results: &[Results]) -> Option<(Spread, String, bool)> {
 pub fn markdown(results: &[Results]) -> String {
     let mut text = "| goal | figure | |\n|---|---:|---|\n".to_owned();
     for goal in GOALS {
-        let (figure, verdict) = match judged(goal, results) {
-            Some((_, figure, true)) => (figure, "met"),
-            Some((_, figure, false)) => (figure, "**not met**"),
-            None => (String::new(), "not measured"),
+        let (figure, mut verdict) = match judged(goal, results) {
+            Some(Verdict { figure, met: true, few }) => (figure, rounds("met", few)),
+            Some(Verdict { figure, met: false, few }) => (figure, rounds("**not met**", few)),
+            None => (String::new(), "not measured".to_owned()),
         };
+        if results.iter().any(|results| results.measure == goal.measure && !results.complete) {
+            verdict.push_str(", in a run that did not come to its end");
+        }
         let _ = writeln!(text, "| {} | {figure} | {verdict} |", goal.text);
     }
     text
+}
+
+fn rounds(verdict: &str, few: Option<usize>) -> String {
+    match few {
+        Some(1) => format!("{verdict}, by one round"),
+        Some(few) => format!("{verdict}, by {few} rounds"),
+        None => verdict.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -144,7 +165,7 @@ mod tests {
     #[test]
     fn goals_are_met_missed_or_not_measured() {
         let mut samples = Vec::new();
-        for round in 1..=3 {
+        for round in 1..=ROUNDS {
             for (contender, value) in [("SINO", 3.0), ("floor", 2.0), ("live-boot", 24.0)] {
                 samples.push(sample("USB normal", contender, "init-to-root", round, value));
             }
@@ -158,12 +179,17 @@ mod tests {
             notes: Vec::new(),
             samples,
         };
-        let text = markdown(&[results]);
+        let text = markdown(std::slice::from_ref(&results));
         let line = |start: &str| text.lines().find(|line| line.contains(start)).unwrap();
         assert!(line("1.3 times the floor").ends_with("1.50 (1.50 .. 1.50) times | **not met** |"), "{text}");
         assert!(line("faster than live-boot").ends_with("8.00 (8.00 .. 8.00) times | met |"), "{text}");
         assert!(line("faster than dracut").ends_with("| not measured |"), "{text}");
         assert_eq!(text.lines().count(), GOALS.len() + 2);
+        let mut few = results.clone();
+        few.samples.retain(|sample| sample.round == 1);
+        few.complete = false;
+        let said = "times | **not met**, by one round, in a run that did not come to its end |";
+        assert!(markdown(&[few]).contains(said), "{}", markdown(&[results]));
     }
 
     #[test]

@@ -203,7 +203,7 @@ mod tests {
         let page = markdown(&[results()]);
         for part in [
             "## Goals",
-            "at most 1.3 times the floor | 1.20 (1.20 .. 1.20) times | met |",
+            "at most 1.3 times the floor | 1.20 (1.20 .. 1.20) times | met, by 3 rounds, in a run that did not come to its end |",
             "![Stage one](images/bench-stage-one.svg)",
             "Noise: SINO again took 1.010 to 1.030 times SINO's, at most 3.0 % off in 3 pairs.",
             "short form",
