@@ -25,7 +25,7 @@ use crate::guests::probe::Cancel;
 use crate::guests::xl::Xl;
 use crate::supervisor::guests_lane::GuestsState;
 use crate::supervisor::running_guests::on_xen;
-use crate::timeline::Userland;
+use crate::timeline::{BOOT_ENDS, Userland};
 use anyhow::{Context, Result};
 use sino_boot::layout;
 use sino_boot::record::{BootRecord, now_us};
@@ -115,6 +115,11 @@ pub enum Kept {
 /// # Errors
 /// There is no boot record, or no boot's id.
 pub fn present(places: &Places, cancel: Option<&Cancel>) -> Result<Present> {
+    seen(places, cancel, false)
+}
+
+/// The same; `stops`: the host is being stopped, and nobody is asked who may be going, too.
+fn seen(places: &Places, cancel: Option<&Cancel>, stops: bool) -> Result<Present> {
     let boot_id = places.boot_id()?;
     let record = BootRecord::load(&places.path(layout::BOOT_RECORD))?;
     let mut notes = Vec::new();
@@ -125,17 +130,17 @@ pub fn present(places: &Places, cancel: Option<&Cancel>) -> Result<Present> {
     let known = kept.as_ref().and_then(|(_, boot)| boot.as_ref());
     // What systemd has finished is not asked for again: the units that were started again since would be missing.
     let finished = known.and_then(|known| known.userland.as_ref()).is_some_and(|known| known.times.finish_us > 0);
-    let userland = if finished {
+    let userland = if finished || stops {
         None
     } else {
         let asked = (places.userland)(cancel);
         asked.inspect_err(|error| notes.push(format!("without systemd's part: {error:#}"))).ok()
     };
-    let xen = if known.is_some_and(|known| known.xen.is_some()) { None } else { (places.xen)() };
+    let xen = if known.is_some_and(|known| known.xen.is_some()) || stops { None } else { (places.xen)() };
     let guests = places.guests().filter(|state| state.without.is_none()).map(|state| state.guests);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let started = now.saturating_sub(Duration::from_micros((places.now_us)())).as_secs();
-    let boot = Boot::of(Seen { boot_id, started, record, xen, userland, guests }, known);
+    let boot = Boot::of(Seen { boot_id, started, record, xen, userland, guests, stops }, known);
     Ok(Present { boot, kept, notes })
 }
 
@@ -145,10 +150,26 @@ pub fn present(places: &Places, cancel: Option<&Cancel>) -> Result<Present> {
 /// # Errors
 /// There is no record of this boot, or its file cannot be written.
 pub fn keep(places: &Places, cancel: Option<&Cancel>) -> Result<Kept> {
+    write(places, |places| present(places, cancel))
+}
+
+/// Keeps this boot because the host is being stopped: one that is not over says so, unless it is an hour old. Nobody is asked
+/// anything, so it takes no longer than writing.
+///
+/// # Errors
+/// As [`keep`].
+pub fn keep_at_stop(places: &Places) -> Result<Kept> {
+    if (places.now_us)() > BOOT_ENDS {
+        return Ok(Kept::AsItWas);
+    }
+    write(places, |places| seen(places, None, true))
+}
+
+fn write(places: &Places, look: impl FnOnce(&Places) -> Result<Present>) -> Result<Kept> {
     if !places.store.is_there()? {
         return Ok(Kept::Nowhere);
     }
-    let Present { boot, kept, notes } = present(places, cancel)?;
+    let Present { boot, kept, notes } = look(places)?;
     for note in notes {
         log::debug!("the record of this boot: {note}");
     }

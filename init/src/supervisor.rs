@@ -16,7 +16,7 @@ pub mod readiness;
 pub mod running_guests;
 pub mod storage_lane;
 
-use crate::config::{Severity, schema::Config};
+use crate::config::{Loaded, Severity};
 use crate::guests::{daemons::Daemons, driver::Told, engine};
 use crate::{adopt, child, identity};
 use anyhow::{Context, Result, bail};
@@ -28,9 +28,11 @@ use network_lane::NetworkLane;
 use readiness::Readiness;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::OwnedFd;
+use signal_hook::consts::SIGTERM;
 use sino_boot::record::now_us;
 use sino_boot::{layout, stage};
-use std::io::PipeReader;
+use std::io::{PipeReader, Read};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -52,6 +54,8 @@ const STORAGE: &str = "storage";
 /// The lane that starts the Xen daemons and the guests.
 const GUESTS: &str = "guests";
 
+/// How long it may take to end when asked to, if it is busy or a disk hangs.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
 /// How long a change of a service may take.
 const SERVICE_WITHIN: Duration = Duration::from_secs(60);
 /// How long the addresses wait for what `/srv` says of them. A file system that is checked takes longer.
@@ -71,11 +75,13 @@ pub enum News {
     /// The Xen daemons run, or there is no Xen.
     Xen(Box<Daemons>),
     /// What there is of guests, with the configuration that it was looked at with.
-    Surveyed(Box<Config>, Box<guests_lane::Seen>),
+    Surveyed(Box<Loaded>, Box<guests_lane::Seen>),
     /// An xl or a probe of a guest has ended.
     Guest(Told),
     /// Something became of domains.
     Domains(Vec<engine::Event>),
+    /// The supervisor is to end.
+    Stops,
 }
 
 /// The way to the supervisor's own thread.
@@ -134,6 +140,7 @@ pub fn run() -> Result<()> {
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("making an event descriptor")?;
     let sender = Sender { sender, bell: Arc::new(bell) };
     listen(&sender)?;
+    end_when_asked(&sender)?;
     running_guests::watch(&sender);
     let loaded = storage_lane::load(false);
     let network = known.network.clone().unwrap_or_else(|| loaded.config.network.clone());
@@ -159,6 +166,23 @@ pub fn run() -> Result<()> {
             .context("starting the storage lane")?;
     }
     supervisor.keep_going(&receiver)
+}
+
+/// Has the supervisor keep this boot when it is asked to end; at the latest after [`ENDS_WITHIN`] it does end.
+fn end_when_asked(sender: &Sender) -> Result<()> {
+    let (mut asked, signals) = UnixStream::pair().context("making a pair of sockets for signals")?;
+    signal_hook::low_level::pipe::register(SIGTERM, signals).context("asking for the signal to end")?;
+    let sender = sender.clone();
+    let wait = move || {
+        // A byte for each signal; it cannot fail as long as the handler has the other end.
+        if asked.read_exact(&mut [0]).is_err() {
+            return;
+        }
+        sender.send(News::Stops);
+        std::thread::sleep(ENDS_WITHIN);
+        std::process::exit(0);
+    };
+    std::thread::Builder::new().name("end".into()).spawn(wait).map(drop).context("waiting for the signal to end")
 }
 
 /// Becomes a process of its own, and the only supervisor.
@@ -261,7 +285,16 @@ impl Supervisor {
     fn take(&mut self, news: News) {
         match news {
             News::Storage(found) => self.storage_is_up(*found),
-            News::Asked(Request::Guests(wish), answer) => self.guests.ask(wish, answer),
+            News::Asked(Request::Guests(wish), answer) => {
+                if matches!(wish, guests_lane::Wish::StopAll { .. }) {
+                    self.keeping.host_stops();
+                }
+                self.guests.ask(wish, answer);
+            }
+            News::Stops => {
+                self.keeping.host_stops();
+                std::process::exit(0);
+            }
             News::Asked(request, answer) => {
                 let result = self.answer(&request);
                 let (ok, text) = match result {
@@ -274,7 +307,7 @@ impl Supervisor {
             News::Identity(notice) => self.keeping.notice(notice),
             News::Running(names) => self.keeping.guests(names),
             News::Xen(daemons) => self.guests.daemons(*daemons),
-            News::Surveyed(config, seen) => self.guests.surveyed(*config, *seen),
+            News::Surveyed(loaded, seen) => self.guests.surveyed(*loaded, *seen),
             News::Guest(told) => self.guests.told(told),
             News::Domains(events) => self.guests.domains(events),
         }
@@ -289,7 +322,7 @@ impl Supervisor {
             self.known.network = Some(network);
         }
         self.begin_addresses();
-        self.guests.configured(&found.loaded.config);
+        self.guests.configured(&found.loaded);
         self.keeping.begin(found, &self.sender);
         self.known.brought_up = true;
         self.known.keep();
@@ -300,7 +333,7 @@ impl Supervisor {
     fn take_up_again(&mut self) {
         let found = keeping::as_it_is();
         self.network.known_leases(found.leases.clone());
-        self.guests.configured(&found.loaded.config);
+        self.guests.configured(&found.loaded);
         self.keeping.begin(found, &self.sender);
         self.ready.done(STORAGE);
         log::info!("the supervisor was started again and goes on where the last one was");
@@ -338,7 +371,7 @@ impl Supervisor {
                 let mut text = format!("what makes this host itself is kept in {}", layout::SRV_STATE);
                 for problem in problems {
                     text.push_str("\nwarning: ");
-                    text.push_str(&problem);
+                    text.push_str(&lane::unmarked(&problem));
                 }
                 if differs {
                     text.push_str("\nits sino.toml has another network: \"sino network apply\" takes it");
@@ -361,7 +394,11 @@ impl Supervisor {
         if let Some(error) = loaded.problems.iter().find(|problem| problem.severity == Severity::Error) {
             bail!("nothing is changed, because the configuration has an error: {error}");
         }
-        let problems: Vec<String> = loaded.problems.iter().map(|problem| format!("\nwarning: {problem}")).collect();
+        let problems: Vec<String> = loaded
+            .problems
+            .iter()
+            .map(|problem| format!("\nwarning: {}", lane::unmarked(&problem.to_string())))
+            .collect();
         let current = self.known.network.clone().unwrap_or_default();
         if network == current {
             return Ok(format!("the network is so already{}", problems.concat()));

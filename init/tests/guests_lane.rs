@@ -5,6 +5,10 @@
 //! everything where it is on a real host. Needs root, `unshare` (util-linux), and the fake built:
 //! `cargo build -p sino-init --example fake-xl`.
 
+#[path = "guests_lane/asked.rs"]
+mod asked;
+#[path = "guests_lane/bad_input.rs"]
+mod bad_input;
 #[path = "guests_lane/host.rs"]
 mod host;
 #[path = "fake-xl/lab.rs"]
@@ -53,6 +57,12 @@ fn main() -> ExitCode {
         trial("a_xenstored_that_is_lost_and_comes_back_is_taken_up_again", trials::xenstored),
         trial("guests_stop_in_the_reverse_order_whatever_one_does", trials::stop),
         trial("a_stop_goes_on_over_a_kill_and_its_report_is_kept", trials::stop_killed),
+        trial("start_stop_and_restart_take_several_guests_and_wait_for_all", asked::several),
+        trial("a_boot_that_the_hosts_stop_ends_is_kept", asked::ended_boot),
+        trial("a_link_to_nothing_or_to_itself_is_named_once", bad_input::links),
+        trial("a_bad_key_of_a_guests_table_is_named_and_costs_no_other_guest", bad_input::tables),
+        trial("a_sino_toml_that_is_no_text_is_named_and_the_guests_start", bad_input::no_toml),
+        trial("a_xenstored_that_dies_in_the_middle_of_a_create_costs_no_guest", bad_input::xenstored_dies),
     ];
     // One after the other: the figures of one would be spoilt by the others.
     libtest_mimic::run(&Arguments { test_threads: Some(1), ..arguments }, trials).exit_code()

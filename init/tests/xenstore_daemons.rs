@@ -10,7 +10,7 @@ use sino_init::storage::Host;
 use sino_init::storage::mounts::Mount;
 use sino_init::storage::tools::{Call, Heard, Output, Programs, Tools};
 use sino_init::supervisor::lane::Lane;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
@@ -48,6 +48,7 @@ fn main() -> ExitCode {
                 trial("the_xenstored_of_the_settings_is_taken", chosen),
                 trial("a_dead_xenconsoled_is_started_again_three_times", restarts),
                 trial("what_somebody_stopped_is_left_and_found_again", stopped),
+                trial("what_ends_while_the_host_goes_down_has_not_died", shutdown),
                 trial("a_dead_xenstored_is_told_and_not_started_again", dead_xenstored),
                 trial("a_xenstored_that_cannot_start_is_told_with_its_words", broken),
                 trial("a_daemon_without_its_pid_file_is_not_started_twice", lost_file),
@@ -138,6 +139,8 @@ struct Root {
     folder: tempfile::TempDir,
     path: String,
     log: RefCell<Vec<String>>,
+    /// Whether systemd is shutting it down.
+    goes_down: Cell<bool>,
 }
 
 impl Root {
@@ -157,7 +160,7 @@ impl Root {
         // On the same file system as this program: a link of its own is what makes it another program.
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let path = folder.path().to_str().unwrap().to_owned();
-        let root = Self { folder, path, log: RefCell::default() };
+        let root = Self { folder, path, log: RefCell::default(), goes_down: Cell::default() };
         root.write("run/sino/x", "");
         root
     }
@@ -246,11 +249,14 @@ impl Drop for Root {
 impl Tools for Root {
     fn listen(&self, call: &Call, hear: &mut dyn FnMut(Heard<'_>)) -> anyhow::Result<Output> {
         self.log.borrow_mut().push(call.line());
-        // The modules of this machine are not this test's.
-        if call.words[0] == "modprobe" {
-            Ok(Output { code: Some(0), ..Output::default() })
-        } else {
-            Programs.listen(call, hear)
+        // The modules of this machine, and its systemd, are not this test's.
+        match call.words[0].as_str() {
+            "modprobe" => Ok(Output { code: Some(0), ..Output::default() }),
+            "systemctl" => {
+                let (code, out) = if self.goes_down.get() { (1, "stopping\n") } else { (0, "running\n") };
+                Ok(Output { code: Some(code), out: out.to_owned(), ..Output::default() })
+            }
+            _ => Programs.listen(call, hear),
         }
     }
 
@@ -371,6 +377,24 @@ fn stopped() {
     let [Event::Found { process, .. }] = events.as_slice() else { panic!("{events:?}") };
     assert_ne!(*process, old);
     assert_eq!(running(&daemons, Daemon::Xenconsoled), *process);
+}
+
+fn shutdown() {
+    let root = Root::on_xen();
+    root.link("usr/libexec/xen-qemu-system-i386");
+    let mut daemons = root.start();
+    root.goes_down.set(true);
+    for daemon in [Daemon::Qemu, Daemon::Xenconsoled, Daemon::Xenstored] {
+        let old = running(&daemons, daemon);
+        kill(old.pid);
+        let events = root.tend(&mut daemons);
+        let expected = Event::WentDown { daemon, process: old };
+        assert_eq!(events.as_slice(), std::slice::from_ref(&expected));
+        assert!(!expected.to_string().contains("DIED"), "{expected}");
+    }
+    // Nothing is started again, and a xenstored that ended at the wrong time is not used any more.
+    assert!(daemons.next().is_none() && daemons.state().running.is_empty() && !daemons.ready());
+    assert!(daemons.state().problems.is_empty() && daemons.state().restarts_us.is_empty());
 }
 
 fn dead_xenstored() {

@@ -34,11 +34,11 @@ pub struct HostTrial {
 
 /// All of them; the longest first, so that they end together.
 pub const TRIALS: &[HostTrial] = &[
+    HostTrial { name: "host-guests", long: false, minutes: 40, run: guests::run },
     HostTrial { name: "host-power-cuts", long: false, minutes: 30, run: power::run },
     HostTrial { name: "host-storage-trouble", long: false, minutes: 25, run: storage::run },
     HostTrial { name: "host-network-configured", long: false, minutes: 25, run: configured::run },
     HostTrial { name: "host-network-late-and-links", long: false, minutes: 20, run: links::run },
-    HostTrial { name: "host-guests", long: true, minutes: 60, run: guests::run },
     HostTrial { name: "host-under-xen", long: true, minutes: 20, run: under_xen::run },
     HostTrial { name: "host-first-steps", long: false, minutes: 15, run: first_steps::run },
     HostTrial { name: "host-laboratory", long: true, minutes: 20, run: laboratory::run },

@@ -30,6 +30,8 @@ pub struct Boot {
     pub userland: Option<Userland>,
     /// The guests; `None`: there are none to be had, as on a plain kernel.
     pub guests: Option<Vec<GuestTimes>>,
+    /// Whether the host was stopped before the boot was over: what is missing then was not late, it did not come.
+    pub ended_before_over: bool,
 }
 
 /// A guest's part of a boot.
@@ -98,6 +100,8 @@ pub struct Seen {
     pub userland: Option<Userland>,
     /// The guests, as they are now.
     pub guests: Option<Vec<GuestReport>>,
+    /// Whether the host, or SINO on it, is being stopped.
+    pub stops: bool,
 }
 
 impl Boot {
@@ -131,7 +135,7 @@ impl Boot {
             all
         });
         let whole = known.and_then(|known| known.userland.clone()).filter(|userland| userland.times.finish_us > 0);
-        Self {
+        let mut boot = Self {
             format: FORMAT,
             boot_id: seen.boot_id,
             started: known.map_or(seen.started, |known| known.started),
@@ -139,7 +143,13 @@ impl Boot {
             xen: seen.xen.or_else(|| known.and_then(|known| known.xen.clone())),
             userland: whole.or_else(|| seen.userland.map(Userland::slowest)).or_else(|| known?.userland.clone()),
             guests: guests.or_else(|| before.cloned()),
-        }
+            ended_before_over: false,
+        };
+        // All guests may also be stopped by hand on a host that still comes up: its boot is over later.
+        let stops = seen.stops || known.is_some_and(|known| known.ended_before_over);
+        let was_over = known.is_some_and(Self::is_over);
+        boot.ended_before_over = stops && !was_over && !boot.is_over();
+        boot
     }
 
     /// The name of its file; `None` for an id that is none.
@@ -209,6 +219,7 @@ pub(crate) mod tests {
             xen: Some(Xen { version: "4.20".to_owned(), own_us: Some(1_900_000) }),
             userland: Some(userland),
             guests: Some(vec![guest("web", "created", Some(13), None), guest("db", "ready", Some(12), Some(18))]),
+            stops: false,
         }
     }
 
@@ -240,6 +251,21 @@ pub(crate) mod tests {
         assert_eq!(guests, [("db", "ready", Some(18_000_000)), ("web", "ready", Some(25_000_000))]);
         assert!(second.is_over());
         assert_eq!(Boot::of(seen(), Some(&Boot { boot_id: "other".to_owned(), ..second })).started, seen().started);
+    }
+
+    #[test]
+    fn a_boot_that_was_cut_short_says_so_until_it_is_over_after_all() {
+        let first = Boot::of(Seen { stops: true, userland: None, ..seen() }, None);
+        assert!(first.ended_before_over && !first.is_over());
+        // The guests are stopped then; systemd has not finished.
+        let mut down = Seen { userland: None, ..seen() };
+        down.guests = Some(vec![guest("web", "stopped", None, None), guest("db", "stopped", None, None)]);
+        let second = Boot::of(down.clone(), Some(&first));
+        assert!(second.ended_before_over);
+        // By hand, on a host that comes up.
+        let third = Boot::of(Seen { userland: seen().userland, ..down }, Some(&second));
+        assert!(third.is_over() && !third.ended_before_over);
+        assert!(!Boot::of(Seen { stops: true, ..seen() }, Some(&third)).ended_before_over, "it was over before");
     }
 
     #[test]

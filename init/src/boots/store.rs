@@ -14,6 +14,7 @@ use sino_boot::layout;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// How many boots are kept: a year of monthly updates and some trying on each, in less than 2 MiB.
 pub const MOST: usize = 50;
@@ -21,6 +22,9 @@ pub const MOST: usize = 50;
 const LONGEST: u64 = 1 << 20;
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Held while a boot is written: two threads of the supervisor do so.
+static WRITES: Mutex<()> = Mutex::new(());
 
 /// Where boots are kept.
 #[derive(Clone, Debug)]
@@ -148,6 +152,7 @@ impl Store {
         let mut bytes = serde_json::to_vec_pretty(boot).context("writing the boot as JSON")?;
         bytes.push(b'\n');
         let Some(folder) = self.open(true)? else { return Ok(false) };
+        let _one = WRITES.lock().unwrap_or_else(PoisonError::into_inner);
         replace(&folder, name, &bytes)
             .map_err(|error| full::explained(&self.volume, error))
             .with_context(|| format!("writing {}", self.path().join(name).display()))?;

@@ -134,6 +134,33 @@ fn a_boot_that_is_never_over_is_kept_after_a_quarter_of_an_hour_and_not_followed
 }
 
 #[test]
+fn a_boot_that_the_hosts_stop_ends_is_kept_without_asking_anybody() {
+    let folder = tempfile::tempdir().unwrap();
+    let places = Places { userland: |_| panic!("systemd is busy"), xen: || panic!("so is xl"), ..host(folder.path()) };
+    guests_are(&places, vec![guest("db", "created", Some(12), None)]);
+    let Kept::Written(name) = keep_at_stop(&places).unwrap() else { panic!("not written") };
+    let text = fs::read_to_string(places.store.path().join(&name)).unwrap();
+    assert!(text.contains("\"ended_before_over\": true"), "{text}");
+    assert_eq!(keep_at_stop(&places).unwrap(), Kept::AsItWas);
+    // The watch does not take that back as long as the boot is not over.
+    let places = Places { userland: |_| anyhow::bail!("it does not answer"), xen: || None, ..places };
+    guests_are(&places, vec![guest("db", "stopped", None, None)]);
+    keep(&places, None).unwrap();
+    let kept = |places: &Places| places.store.find(ID).unwrap().and_then(|(_, boot)| boot).unwrap();
+    assert!(kept(&places).ended_before_over);
+    // One that is over is none that was cut short.
+    let places = Places { userland, ..places };
+    keep(&places, None).unwrap();
+    assert!(kept(&places).is_over() && !kept(&places).ended_before_over);
+    keep_at_stop(&places).unwrap();
+    assert!(!kept(&places).ended_before_over);
+    // Nor is one after an hour, of which nothing was kept because /srv came later.
+    fs::remove_dir_all(places.store.path()).unwrap();
+    let late = Places { now_us: || BOOT_ENDS + 1, ..places };
+    assert_eq!((keep_at_stop(&late).unwrap(), late.store.find(ID).unwrap()), (Kept::AsItWas, None));
+}
+
+#[test]
 fn what_is_known_when_it_is_stopped_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let places = Places { finish: &["sleep", "1000"], ..host(folder.path()) };

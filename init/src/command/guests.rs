@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use sino_boot::layout;
 use sino_boot::record::now_us;
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,35 +26,41 @@ use waiting::Goal;
 /// How often times are shown anew while nothing changes.
 const REFRESH: Duration = Duration::from_secs(5);
 
+/// So many problems are shown below the table; JSON has all.
+const PROBLEMS: usize = 20;
+
 /// What is done with guests.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum GuestsAction {
-    /// Starts a guest, whether it would start by itself or not; all that start by themselves if none is named.
+    /// Starts guests, whether they would start by themselves or not; all that start by themselves if none is named.
     Start {
-        /// The guest.
-        name: Option<String>,
-        /// Wait until it is ready, or will not be; 900 s if no number is given. The exit status tells.
+        /// The guests.
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+        /// Wait until each that is started is ready, or will not be; 900 s if no number is given. The exit status tells.
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "900",
               value_parser = clap::value_parser!(u32).range(1..=86400))]
         wait: Option<u32>,
     },
-    /// Asks a guest to shut down; all guests in the reverse of their order if none is named, and waits for them.
+    /// Asks guests to shut down; all guests in the reverse of their order if none is named, and waits for them.
     Stop {
-        /// The guest.
-        name: Option<String>,
+        /// The guests.
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
         /// Seconds that all of them may take; what is left then is saved or destroyed, as configured.
-        #[arg(long, value_name = "SECONDS", conflicts_with = "name", value_parser = clap::value_parser!(u32).range(1..=3600))]
+        #[arg(long, value_name = "SECONDS", conflicts_with = "names", value_parser = clap::value_parser!(u32).range(1..=3600))]
         deadline: Option<u32>,
-        /// Wait until it is down, or left running; 900 s if no number is given. The exit status tells.
-        #[arg(long, value_name = "SECONDS", requires = "name", num_args = 0..=1, require_equals = true,
+        /// Wait until each is down, or left running; 900 s if no number is given. The exit status tells.
+        #[arg(long, value_name = "SECONDS", requires = "names", num_args = 0..=1, require_equals = true,
               default_missing_value = "900", value_parser = clap::value_parser!(u32).range(1..=86400))]
         wait: Option<u32>,
     },
-    /// Stops a guest and starts it again.
+    /// Stops guests and starts them again.
     Restart {
-        /// The guest.
-        name: String,
-        /// Wait until it is ready again, or will not be; 900 s if no number is given. The exit status tells.
+        /// The guests.
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
+        /// Wait until each is ready again, or will not be; 900 s if no number is given. The exit status tells.
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "900",
               value_parser = clap::value_parser!(u32).range(1..=86400))]
         wait: Option<u32>,
@@ -105,24 +112,21 @@ pub fn run(action: Option<&GuestsAction>, json: bool, watch: bool) -> Result<Exi
     match action {
         None if watch => watched()?,
         None => show(json)?,
-        Some(GuestsAction::Start { name: None, .. }) => {
-            println!("{}", control::ask(&Request::Guests(Wish::StartAll))?);
+        Some(GuestsAction::Start { names, wait }) if names.is_empty() => return start_all(*wait),
+        Some(GuestsAction::Start { names, wait }) => {
+            return wished(names, *wait, |name| Wish::Start { name }, |_| Goal::Ready { other_than: None });
         }
-        Some(GuestsAction::Start { name: Some(name), wait }) => {
-            let wish = Wish::Start { name: name.clone() };
-            return wished(wish, name, *wait, |_| Goal::Ready { other_than: None });
-        }
-        Some(GuestsAction::Stop { name: Some(name), wait, .. }) => {
-            return wished(Wish::Stop { name: name.clone() }, name, *wait, |_| Goal::Down);
-        }
-        Some(GuestsAction::Stop { name: None, deadline, .. }) => {
+        Some(GuestsAction::Stop { names, deadline, .. }) if names.is_empty() => {
             let deadline = deadline.unwrap_or_else(|| storage_lane::load(true).config.guests.stop_deadline);
             return stopping::stop_all(deadline, false);
         }
-        Some(GuestsAction::Restart { name, wait }) => {
+        Some(GuestsAction::Stop { names, wait, .. }) => {
+            return wished(names, *wait, |name| Wish::Stop { name }, |_| Goal::Down);
+        }
+        Some(GuestsAction::Restart { names, wait }) => {
             // Ready in the same domain would mean that it has not been stopped.
-            let wish = Wish::Restart { name: name.clone() };
-            return wished(wish, name, *wait, |before| Goal::Ready { other_than: before });
+            let again = |before| Goal::Ready { other_than: before };
+            return wished(names, *wait, |name| Wish::Restart { name }, again);
         }
         Some(GuestsAction::Console { name }) => console::connect(name)?,
         Some(GuestsAction::Log { name, follow, lines }) => console::log(name, *follow, *lines)?,
@@ -133,13 +137,61 @@ pub fn run(action: Option<&GuestsAction>, json: bool, watch: bool) -> Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-/// Asks the supervisor, and waits for the outcome if that is wanted. `goal` is given the guest's domain as it was before.
-fn wished(wish: Wish, name: &str, wait: Option<u32>, goal: impl FnOnce(Option<u32>) -> Goal) -> Result<ExitCode> {
+/// Asks the supervisor for each of these guests, and waits for the outcome if that is wanted. One that is refused does not keep
+/// the others from being asked for. `goal` is given the guest's domain as it was before.
+fn wished(
+    names: &[String],
+    wait: Option<u32>,
+    wish: impl Fn(String) -> Wish,
+    goal: impl Fn(Option<u32>) -> Goal,
+) -> Result<ExitCode> {
     let path = Path::new(layout::GUESTS_STATE);
-    let before = state_at(path).ok().and_then(|state| state.guests.into_iter().find(|guest| guest.name == name));
-    println!("{}", control::ask(&Request::Guests(wish))?);
+    let before = state_at(path).unwrap_or_default().guests;
+    let domid = |name: &String| before.iter().find(|guest| guest.name == *name).and_then(|guest| guest.domid);
+    let (mut wanted, mut refused) = (Vec::new(), false);
+    for name in unique(names) {
+        match control::ask(&Request::Guests(wish(name.clone()))) {
+            Ok(text) => {
+                println!("{text}");
+                wanted.push((name.clone(), goal(domid(name))));
+            }
+            Err(error) => {
+                eprintln!("sino: {error:#}");
+                refused = true;
+            }
+        }
+    }
+    let code = match wait {
+        Some(seconds) if !wanted.is_empty() => waiting::for_all(path, &wanted, Duration::from_secs(seconds.into()))?,
+        _ => ExitCode::SUCCESS,
+    };
+    Ok(if refused { ExitCode::FAILURE } else { code })
+}
+
+/// Each name once, in the order in which they were given.
+fn unique(names: &[String]) -> impl Iterator<Item = &String> {
+    names
+        .iter()
+        .enumerate()
+        .filter(|(at, name)| !names.iter().take(*at).any(|other| other == *name))
+        .map(|(_, name)| name)
+}
+
+/// Has all guests started that start by themselves, and waits for those that are if that is wanted.
+fn start_all(wait: Option<u32>) -> Result<ExitCode> {
+    let (path, asked_us) = (Path::new(layout::GUESTS_STATE), now_us());
+    println!("{}", control::ask(&Request::Guests(Wish::StartAll))?);
     let Some(seconds) = wait else { return Ok(ExitCode::SUCCESS) };
-    waiting::for_one(path, name, goal(before.and_then(|guest| guest.domid)), Duration::from_secs(seconds.into()))
+    // The supervisor has written what follows before it answered.
+    let state = state_at(path)?;
+    if state.stopping {
+        bail!("none is started: all guests are being stopped");
+    }
+    let wanted = waiting::starting(&state, asked_us);
+    if wanted.is_empty() {
+        println!("there is none to start");
+    }
+    waiting::for_all(path, &wanted, Duration::from_secs(seconds.into()))
 }
 
 /// How the guests are.
@@ -166,7 +218,7 @@ fn show(json: bool) -> Result<()> {
     if json {
         println!("{}", serde_json::to_string_pretty(&state).context("writing JSON")?);
     } else {
-        print!("{}", text(&state));
+        print!("{}", with_problems(&state));
     }
     Ok(())
 }
@@ -183,12 +235,28 @@ pub fn text(state: &GuestsState) -> String {
     table(&state.guests, now_us())
 }
 
+/// The guests, and below them what is wrong with files and tables: a guest that is missing above is there, most likely.
+fn with_problems(state: &GuestsState) -> String {
+    let mut text = text(state);
+    if !state.problems.is_empty() {
+        text.push_str("\nwhat is wrong\n");
+    }
+    // Writing to a String cannot fail.
+    for problem in state.problems.iter().take(PROBLEMS) {
+        let _ = writeln!(text, "  {}", clean(problem, 700));
+    }
+    if let Some(more) = state.problems.len().checked_sub(PROBLEMS).filter(|more| *more > 0) {
+        let _ = writeln!(text, "  and {more} more: sino guests --json");
+    }
+    text
+}
+
 /// Shows the table anew whenever it changes.
 fn watched() -> Result<()> {
     let events = waiting::changes(Path::new(layout::GUESTS_STATE))?;
     loop {
         // The screen is cleared, and the cursor goes to its corner.
-        print!("\u{1b}[H\u{1b}[2J{}", text(&state()?));
+        print!("\u{1b}[H\u{1b}[2J{}", with_problems(&state()?));
         std::io::stdout().flush()?;
         waiting::wait(&events, Some(Instant::now() + REFRESH))?;
     }
@@ -216,6 +284,28 @@ mod tests {
     use super::*;
     use crate::guests::engine::GuestReport;
 
+    #[derive(clap::Parser)]
+    struct Words {
+        #[command(subcommand)]
+        action: GuestsAction,
+    }
+
+    #[test]
+    fn several_guests_may_be_named_and_each_counts_once() {
+        use clap::Parser as _;
+        let read = |words: &str| Words::try_parse_from(words.split(' ')).map(|words| words.action);
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let stop = GuestsAction::Stop { names: names(&["a", "b", "a"]), deadline: None, wait: Some(900) };
+        assert_eq!(read("guests stop a b a --wait").unwrap(), stop);
+        assert_eq!(read("guests start --wait=5").unwrap(), GuestsAction::Start { names: vec![], wait: Some(5) });
+        let restart = GuestsAction::Restart { names: names(&["a", "b"]), wait: None };
+        assert_eq!(read("guests restart a b").unwrap(), restart);
+        for wrong in ["guests stop --wait", "guests stop a --deadline 5", "guests restart"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(unique(&names(&["a", "b", "a"])).collect::<Vec<_>>(), ["a", "b"]);
+    }
+
     #[test]
     fn there_is_a_table_or_the_reason_why_there_is_none() {
         assert!(text(&GuestsState::default()).contains("/srv/autostart"));
@@ -224,6 +314,12 @@ mod tests {
         let guest = GuestReport { name: "db".into(), state: "ready".into(), ..GuestReport::default() };
         let state = GuestsState { guests: vec![guest], ..GuestsState::default() };
         assert!(text(&state).contains("db") && text(&state).contains("ready"), "{}", text(&state));
+        assert_eq!(with_problems(&state), text(&state));
+        let problems = (0..22).map(|number| format!("/srv/autostart/{number}.cfg: is empty\u{7}")).collect();
+        let wrong = GuestsState { problems, ..state.clone() };
+        let below = with_problems(&wrong).strip_prefix(&text(&state)).unwrap().to_owned();
+        assert!(below.starts_with("\nwhat is wrong\n  /srv/autostart/0.cfg: is empty?\n"), "{below}");
+        assert!(below.ends_with("/19.cfg: is empty?\n  and 2 more: sino guests --json\n"), "{below}");
         assert_eq!(find(&state, "db").unwrap().name, "db");
         assert_eq!(find(&state, "dbb").unwrap_err().to_string(), "there is no guest dbb; did you mean db?");
         assert!(find(&without, "db").unwrap_err().to_string().contains("no Xen?"));

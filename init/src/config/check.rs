@@ -95,6 +95,11 @@ pub(crate) fn parallel(value: &Value) -> Result<(), Refused> {
     range(value, 1, 256)
 }
 
+/// A weight of Xen's schedulers, or 0. Source: xl(1), `sched-credit2`.
+pub(crate) fn dom0_weight(value: &Value) -> Result<(), Refused> {
+    range(value, 0, 65_535)
+}
+
 /// Seconds for stopping all guests: less than ten is not enough for asking them, and no UPS lasts longer than an hour.
 pub(crate) fn stop_deadline(value: &Value) -> Result<(), Refused> {
     range(value, 10, 3600)
@@ -349,6 +354,7 @@ mod tests {
             ),
             (parallel, &["1", "256"], &["0", "257"]),
             (stop_deadline, &["10", "3600"], &["9", "3601"]),
+            (dom0_weight, &["0", "65535"], &["-1", "65536"]),
             (absolute_path, &["'/srv/a b.cfg'"], &["''", "'/'", "'a.cfg'", "\"/a\\u001b\""]),
             (guests, &["[]", "['a b', 'ä']"], &["['']", "[\"a\\n\"]", "'a'"]),
             (order, &["-1000000", "1000000"], &["-1000001", "1000001"]),

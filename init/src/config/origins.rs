@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use std::fmt::{self, Write as _};
+use std::path::Path;
 
 /// A layer, lowest first. Values of a higher one replace those of a lower one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -73,6 +74,15 @@ pub struct Problem {
     pub key: String,
     /// What is wrong, what follows, and what to do.
     pub text: String,
+}
+
+impl Problem {
+    /// Whether it is about what guests' tables say, or about a whole file, in which their tables may be.
+    #[must_use]
+    pub fn is_of_guests(&self) -> bool {
+        let of_a_file = self.key.is_empty() && Path::new(&self.file).extension().is_some_and(|ending| ending == "toml");
+        of_a_file || ["guest", "guests"].contains(&self.key.split('.').next().unwrap_or_default())
+    }
 }
 
 impl fmt::Display for Problem {
@@ -163,6 +173,17 @@ impl<'a> Lines<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_about_guests_is_told_beside_them() {
+        let of = |file: &str, key: &str| {
+            let (file, key, text) = (file.to_owned(), key.to_owned(), String::new());
+            Problem { severity: Severity::Error, file, line: 0, column: 0, key, text }.is_of_guests()
+        };
+        assert!(of("/srv/sino/sino.toml", "guest.db.after") && of("sino.set=x", "guests.parallel"));
+        assert!(of("/srv/sino/sino.toml", ""), "the whole file may have their tables");
+        assert!(!of("kernel flags", "") && !of("/srv/sino/sino.toml", "network.dns") && !of("f", "guestbook"));
+    }
 
     #[test]
     fn an_offset_has_its_line_and_character() {

@@ -19,10 +19,13 @@ const COMPARED: usize = 64;
 #[serde(default)]
 pub struct Guests {
     /// How many guests are created at the same time, and how many are shut down at the same time. Not given: as dom0 has
-    /// CPUs, at least 2.
+    /// CPUs.
     pub parallel: Option<u32>,
     /// How long stopping all guests may take, in seconds.
     pub stop_deadline: u32,
+    /// How much of the CPUs domain 0 gets when all want them, beside guests that have 256 each (`cpu_weight` in their files). 0: as Xen
+    /// has it, which is 256, too.
+    pub dom0_weight: u32,
 }
 
 /// What is wanted of one guest: the table `[guest.NAME]`.
@@ -96,7 +99,7 @@ pub enum Restart {
 
 impl Default for Guests {
     fn default() -> Self {
-        Self { parallel: None, stop_deadline: 180 }
+        Self { parallel: None, stop_deadline: 180, dom0_weight: 1024 }
     }
 }
 

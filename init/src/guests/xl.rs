@@ -61,6 +61,28 @@ impl From<&Domain> for Target {
     }
 }
 
+/// Those of Xen's schedulers that know weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheduler {
+    /// The default since Xen 4.12.
+    Credit2,
+    /// The one before it.
+    Credit,
+}
+
+impl Scheduler {
+    /// The one at work, as `xl info` tells; none that knows weights, perhaps.
+    #[must_use]
+    pub fn of_info(info: &str) -> Option<Self> {
+        let mut lines = info.lines().filter_map(|line| line.split_once(':'));
+        match lines.find(|(key, _)| key.trim() == "xen_scheduler")?.1.trim() {
+            "credit2" => Some(Self::Credit2),
+            "credit" => Some(Self::Credit),
+            _ => None,
+        }
+    }
+}
+
 /// A call of xl.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
@@ -102,6 +124,13 @@ pub enum Call {
     Info,
     /// Xen's own messages.
     ConsoleRing,
+    /// Gives domain 0 this share of the CPUs, beside guests that have 256 each.
+    WeighDom0 {
+        /// Which of Xen's schedulers is at work.
+        scheduler: Scheduler,
+        /// 1 to 65535.
+        weight: u32,
+    },
 }
 
 impl Xl {
@@ -169,6 +198,13 @@ impl Xl {
             Call::Destroy(guest) => command.arg("destroy").arg(guest.argument()),
             Call::Info => command.arg("info"),
             Call::ConsoleRing => command.arg("dmesg"),
+            Call::WeighDom0 { scheduler, weight } => {
+                let name = match scheduler {
+                    Scheduler::Credit2 => "sched-credit2",
+                    Scheduler::Credit => "sched-credit",
+                };
+                command.args([name, "-d", "Domain-0", "-w", &weight.to_string()])
+            }
         };
         match call.refused() {
             Some(why) => Err(Failure::new(words(&command), Kind::Refused(why), Duration::ZERO, b"", b"")),
@@ -416,6 +452,8 @@ mod tests {
             (Call::Destroy(Target::Id(12)), "xl destroy 12"),
             (Call::Info, "xl info"),
             (Call::ConsoleRing, "xl dmesg"),
+            (Call::WeighDom0 { scheduler: Scheduler::Credit2, weight: 9 }, "xl sched-credit2 -d Domain-0 -w 9"),
+            (Call::WeighDom0 { scheduler: Scheduler::Credit, weight: 9 }, "xl sched-credit -d Domain-0 -w 9"),
         ] {
             assert_eq!(line(&call).unwrap(), expected);
         }

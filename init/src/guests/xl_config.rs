@@ -41,9 +41,9 @@ pub struct Reading {
 #[must_use]
 pub fn read(bytes: &[u8], file: &str) -> Reading {
     let mut notes = Notes::new(file);
-    let parsed = settings(bytes, &mut notes);
-    let config = guest::interpret(parsed.settings, &mut notes);
-    Reading { config, problems: notes.finish() }
+    // What is no text has no settings, and that they are missing is no news.
+    let config = settings(bytes, &mut notes).map(|parsed| guest::interpret(parsed.settings, &mut notes));
+    Reading { config: config.unwrap_or_default(), problems: notes.finish() }
 }
 
 /// Reads only the settings of a file in xl's grammar, such as `/etc/xen/xl.conf`.
@@ -51,22 +51,28 @@ pub fn read(bytes: &[u8], file: &str) -> Reading {
 pub fn read_settings(bytes: &[u8], file: &str) -> (Vec<Setting>, Vec<Problem>) {
     let mut notes = Notes::new(file);
     let parsed = settings(bytes, &mut notes);
-    (parsed.settings, notes.finish())
+    (parsed.unwrap_or_default().settings, notes.finish())
 }
 
-fn settings(bytes: &[u8], notes: &mut Notes) -> Parsed {
-    let mebibytes = LARGEST >> 20;
-    if bytes.len() > LARGEST {
-        let size = bytes.len().div_ceil(1 << 20);
-        let text =
-            format!("is too large for a guest's file ({size} MiB; {mebibytes} MiB are read); nothing of it is used");
+/// Why a file of so many bytes is not read; `None`: it is. Whoever reads a file asks before, because bytes that were read no
+/// longer tell how many there are.
+#[must_use]
+pub fn too_large(bytes: u64) -> Option<String> {
+    let most = u64::try_from(LARGEST).unwrap_or(u64::MAX);
+    let (size, most) = (bytes.div_ceil(1 << 10), (bytes > most).then_some(most >> 10)?);
+    Some(format!("is too large for a guest's file ({size} KiB; at most {most} KiB are read); nothing of it is used"))
+}
+
+/// The settings; `None`, and why: there are none to be had.
+fn settings(bytes: &[u8], notes: &mut Notes) -> Option<Parsed> {
+    if let Some(text) = too_large(u64::try_from(bytes.len()).unwrap_or(u64::MAX)) {
         notes.error(0, 0, "", &text);
-        return Parsed::default();
+        return None;
     }
     if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
         let line = bytes.iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
         notes.error(line, 1, "", "is binary, not text (there is a NUL byte); xl refuses it, and nothing of it is used");
-        return Parsed::default();
+        return None;
     }
     let text = String::from_utf8_lossy(bytes);
     if let Err(error) = str::from_utf8(bytes) {
@@ -76,7 +82,7 @@ fn settings(bytes: &[u8], notes: &mut Notes) -> Parsed {
         let text = "is not UTF-8; xl takes the bytes as they are, SINO cannot show or compare them; try: iconv -f latin1 -t utf8";
         notes.warning(line, column.chars().count() + 1, "", text);
     }
-    grammar::parse(&text, notes)
+    Some(grammar::parse(&text, notes))
 }
 
 /// The problems of a file, as they are found.

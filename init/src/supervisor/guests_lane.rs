@@ -9,11 +9,12 @@ mod look;
 mod state;
 mod stopping;
 mod watching;
+mod weight;
 
 use super::control::Answer;
 use super::lane::{self, Lane};
 use super::{News, Sender};
-use crate::config::schema::Config;
+use crate::config::Loaded;
 use crate::guests::daemons::{self, Daemons};
 use crate::guests::driver::{Driver, Places, Told};
 use crate::guests::engine::{self, Action, Engine, Event};
@@ -33,6 +34,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 pub use stopping::{LastStop, Stop};
+use weight::weigh_dom0;
 
 /// How long an xl of a supervisor that was killed may take from its start: as long as the slowest of a supervisor that lives.
 const ORPHAN: Duration = Duration::from_secs(900);
@@ -42,7 +44,7 @@ pub struct GuestsLane {
     sender: Sender,
     lane: Lane,
     daemons: Option<Daemons>,
-    config: Option<Config>,
+    config: Option<Loaded>,
     bridge: bool,
     phase: Phase,
     running: Option<Running>,
@@ -161,8 +163,8 @@ impl GuestsLane {
     }
 
     /// The configuration is whole, and `/srv` as mounted as it will be.
-    pub fn configured(&mut self, config: &Config) {
-        self.config = Some(config.clone());
+    pub fn configured(&mut self, loaded: &Loaded) {
+        self.config = Some(loaded.clone());
         self.begin();
     }
 
@@ -189,19 +191,19 @@ impl GuestsLane {
     }
 
     /// Looks at the guests with the configuration that `load` gives, in a thread of its own.
-    fn survey(&self, wanted: Wanted, load: impl FnOnce() -> Config + Send + 'static) -> Result<()> {
+    fn survey(&self, wanted: Wanted, load: impl FnOnce() -> Loaded + Send + 'static) -> Result<()> {
         let news = self.sender.clone();
         let started = std::thread::Builder::new().name("survey".into()).spawn(move || {
-            let config = load();
-            let seen = look(&config, &wanted);
-            news.send(News::Surveyed(Box::new(config), Box::new(seen)));
+            let loaded = load();
+            let seen = look(&loaded.config, &wanted);
+            news.send(News::Surveyed(Box::new(loaded), Box::new(seen)));
         });
         started.map(drop).context("looking for the guests")
     }
 
     /// The engine begins with what was found, or goes on where the last one was.
-    pub fn surveyed(&mut self, config: Config, seen: Seen) {
-        self.config = Some(config);
+    pub fn surveyed(&mut self, loaded: Loaded, seen: Seen) {
+        self.config = Some(loaded);
         if self.running.is_some() {
             self.seen_again(seen);
         } else {
@@ -217,9 +219,15 @@ impl GuestsLane {
         running.sizes = sizes(&survey, &domains);
         running.driver.files(survey.files);
         running.engine.respec(survey.specs, now_us());
-        self.state.problems = survey.problems;
+        self.problems(survey.problems);
         self.state.budget = survey.budget.map(|plan| plan.to_string()).unwrap_or_default();
         self.publish();
+    }
+
+    /// What is wrong: what `sino.toml` says of guests and cannot be used, then what the survey found.
+    fn problems(&mut self, found: Vec<String>) {
+        let of_toml = self.config.iter().flat_map(|loaded| &loaded.problems).filter(|problem| problem.is_of_guests());
+        self.state.problems = of_toml.map(ToString::to_string).chain(found).collect();
     }
 
     fn begin_engine(&mut self, seen: Seen) {
@@ -232,6 +240,8 @@ impl GuestsLane {
             }
         };
         let sender = self.sender.clone();
+        let guests = self.config.as_ref().map(|loaded| loaded.config.guests.clone()).unwrap_or_default();
+        weigh_dom0(&xl, seen.scheduler, guests.dom0_weight);
         let mut driver = Driver::new(xl, Places::default(), Arc::new(move |told| sender.send(News::Guest(told))));
         let Seen { survey, domains, .. } = seen;
         let sizes = sizes(&survey, &domains);
@@ -239,9 +249,8 @@ impl GuestsLane {
         for problem in &survey.problems {
             self.lane.warn(problem);
         }
-        self.state.problems = survey.problems;
+        self.problems(survey.problems);
         self.state.budget = survey.budget.map(|plan| plan.to_string()).unwrap_or_default();
-        let guests = self.config.as_ref().map(|config| config.guests.clone()).unwrap_or_default();
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let kept = kept();
         let fresh = kept.is_none();

@@ -17,10 +17,15 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// systemd-timesyncd's time servers of a lease. Source: timesyncd.conf(5).
 const TIME_SERVERS: &str = "/run/systemd/timesyncd.conf.d/sino.conf";
+
+/// How long keeping the boot may hold up a stop of the host.
+const BOOT_IS_KEPT_WITHIN: Duration = Duration::from_secs(3);
 
 /// What is kept, and who keeps it.
 pub struct Keeping {
@@ -113,6 +118,25 @@ impl Keeping {
         }
         self.not_kept.clear();
         self.leases_not_kept = None;
+    }
+
+    /// The host, or all of SINO on it, is about to stop, and `/srv` with it: what is known of this boot is kept.
+    pub fn host_stops(&self) {
+        if self.boots.is_none() {
+            return;
+        }
+        let (done, ended) = mpsc::channel();
+        let started = std::thread::Builder::new().name("boot".into()).spawn(move || {
+            if let Err(error) = boots::keep_at_stop(&Places::of_this_host()) {
+                log::warn!("the times of this boot are not kept: {error:#}");
+            }
+            // Nobody may wait for it any more.
+            let _ = done.send(());
+        });
+        // Guests must not wait for a disk that hangs.
+        if started.is_ok() && ended.recv_timeout(BOOT_IS_KEPT_WITHIN).is_err() {
+            log::warn!("the times of this boot are not kept yet: {} is slow", layout::SRV);
+        }
     }
 
     /// The configuration was read anew.

@@ -17,6 +17,12 @@ pub fn say(line: &str, level: Level) {
     }
 }
 
+/// A problem as it is said in a warning: one of a file says itself that it is a warning, behind the file's name.
+#[must_use]
+pub fn unmarked(problem: &str) -> String {
+    problem.replacen(": warning: ", ": ", 1)
+}
+
 /// A lane while it runs.
 pub struct Lane {
     stage: Stage,
@@ -50,7 +56,7 @@ impl Lane {
 
     /// Says a warning and records it.
     pub fn warn(&mut self, warning: &str) {
-        self.stage.warn(warning);
+        self.stage.warn(&unmarked(warning));
         self.keep();
     }
 
@@ -67,5 +73,22 @@ impl Lane {
         if let Err(error) = saved {
             log::warn!("the boot record could not be kept: {error:#}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Problem, Severity};
+
+    #[test]
+    fn that_it_is_a_warning_is_said_once() {
+        let text = "is left out, as its name does not end in .cfg".to_owned();
+        let problem =
+            Problem { severity: Severity::Warning, file: "/a".into(), line: 0, column: 0, key: String::new(), text };
+        assert_eq!(unmarked(&problem.to_string()), "/a: is left out, as its name does not end in .cfg");
+        let problem = Problem { line: 2, column: 1, key: "guest.a.afer".into(), ..problem };
+        assert!(unmarked(&problem.to_string()).starts_with("/a:2:1: guest.a.afer: is left out"));
+        assert_eq!(unmarked("an error stays as it is"), "an error stays as it is");
     }
 }

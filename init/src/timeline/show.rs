@@ -39,6 +39,8 @@ struct Summary {
     version: String,
     build: String,
     medium: &'static str,
+    /// Whether the host was stopped before the boot was over.
+    ended_before_over: bool,
     xen_us: Option<u64>,
     total_us: Option<u64>,
     first_created_us: Option<u64>,
@@ -58,6 +60,7 @@ impl Summary {
             version: boot.record.version.clone(),
             build: boot.record.build_id.clone(),
             medium: boot.medium(),
+            ended_before_over: boot.ended_before_over,
             xen_us: timeline.xen_us,
             total_us: timeline.total_us(),
             first_created_us: guests.first_created_us,
@@ -76,6 +79,8 @@ struct Answer<'a> {
     boot_id: &'a str,
     /// In UTC.
     started: String,
+    /// Whether the host was stopped before the boot was over.
+    ended_before_over: bool,
     /// `None`: there is nothing to compare with.
     compared: Option<&'a Compared>,
 }
@@ -122,14 +127,16 @@ fn answer(arguments: &TimelineArguments, now: &Boot, own: Option<&str>, earlier:
     let timeline = boot.timeline();
     if arguments.json {
         let (boot_id, started) = (boot.boot_id.as_str(), utc(boot.started));
-        return json(&Answer { timeline: &timeline, boot_id, started, compared: compared.as_ref() });
+        let ended_before_over = boot.ended_before_over;
+        return json(&Answer { timeline: &timeline, boot_id, started, ended_before_over, compared: compared.as_ref() });
     }
     if arguments.svg {
         return Ok(svg::draw(&timeline));
     }
     let mut answer = String::new();
     if number > 0 {
-        let _ = writeln!(answer, "the boot of {} UTC", utc(boot.started));
+        let cut = if boot.ended_before_over { CUT } else { "" };
+        let _ = writeln!(answer, "the boot of {} UTC{cut}", utc(boot.started));
     }
     answer.push_str(&text::draw(&timeline));
     match compared {
@@ -139,6 +146,8 @@ fn answer(arguments: &TimelineArguments, now: &Boot, own: Option<&str>, earlier:
     Ok(answer)
 }
 
+/// Of a boot during which the host was stopped.
+const CUT: &str = ", ended before the boot was over";
 const NOT_KEPT: &str = "no such boot is kept; sino timeline --list shows them";
 
 /// Which boot is meant: 0 for this one, else its place among the earlier ones, from 1.
@@ -173,11 +182,12 @@ fn list(all: &[Summary]) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "{:>4}  {:<19}  {:<9} {total:>8}  {first:>11}  {ready:>9}  {}",
+            "{:>4}  {:<19}  {:<9} {total:>8}  {first:>11}  {ready:>9}  {}{}",
             boot.number,
             boot.started,
             clean(&boot.version, 12),
             boot.medium,
+            if boot.ended_before_over { CUT } else { "" },
         );
     }
     text
@@ -236,6 +246,21 @@ mod tests {
         for wrong in ["4", "x", "-1", "", "99999999999999999999", "../etc/passwd"] {
             assert!(format!("{:#}", show(Some(wrong)).unwrap_err()).contains("--list"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_boot_that_was_cut_short_is_shown_as_such() {
+        let (now, mut earlier) = boots();
+        earlier[0].1 = Boot { ended_before_over: true, userland: None, ..earlier[0].1.clone() };
+        let list = TimelineArguments { list: true, ..TimelineArguments::default() };
+        let text = answer(&list, &now, None, &earlier).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[2].ends_with("  RAM, ended before the boot was over") && lines[3].ends_with("  RAM"), "{text}");
+        let one = TimelineArguments { boot: Some("1".to_owned()), ..TimelineArguments::default() };
+        let text = answer(&one, &now, None, &earlier).unwrap();
+        assert!(text.starts_with("the boot of 2026-11-17 11:06:40 UTC, ended before the boot was over\n"), "{text}");
+        let text = answer(&TimelineArguments { json: true, ..one }, &now, None, &earlier).unwrap();
+        assert!(text.contains("\"ended_before_over\": true"), "{text}");
     }
 
     #[test]

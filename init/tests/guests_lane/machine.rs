@@ -69,6 +69,13 @@ fn obey() {
                 AGAIN.store(false, Ordering::SeqCst);
                 kill(supervisor());
             }
+            // As systemd does it.
+            "end" => {
+                AGAIN.store(false, Ordering::SeqCst);
+                if let Some(pid) = supervisor() {
+                    let _ = kill_process(pid, Signal::TERM);
+                }
+            }
             "start" => {
                 AGAIN.store(true, Ordering::SeqCst);
                 supervise();

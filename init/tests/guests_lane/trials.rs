@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How long a fake `xl create` takes, in ms; a real one takes longer.
 const COST: u64 = 500;
-/// At most this much of the ideal time is used by a debug build, on a busy machine.
-const OVERHEAD: f64 = 1.25;
+/// At most this much of the ideal time is used by a debug build. 1.03 to 1.08 on a quiet machine, 1.24 on a busy one.
+const OVERHEAD: f64 = 1.5;
 
 fn since_1970() -> u64 {
     u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
@@ -68,6 +68,7 @@ fn scheduled(number: usize, parallel: usize) {
         }
     }
     assert_eq!(host.lab.names(), names);
+    assert_eq!(host.calls("sched-credit2").into_keys().collect::<Vec<_>>(), ["1024"], "domain 0's share of the CPUs");
     let first = calls.values().map(|calls| calls[0].began).min().unwrap();
     let last = calls.values().map(|calls| calls[0].ended.unwrap()).max().unwrap();
     let took: Vec<u64> = names.iter().map(|name| calls[name][0].ended.unwrap() - calls[name][0].began).collect();
@@ -430,8 +431,9 @@ pub(crate) fn disks() {
 }
 
 pub(crate) fn ends() {
-    let script = "[guest.stays]\ncrash_after = 400\npreserve = true\n[guest.reboots]\nreboot_after = 400\n\
-        [guest.never]\nreboot_after = 400\n[guest.always]\nreboot_after = 400\n[guest.crashes]\ncrash_after = 400\n";
+    // One after the other: who looks at the list because of one must not see the end of another before that is told.
+    let script = "[guest.stays]\ncrash_after = 400\npreserve = true\n[guest.reboots]\nreboot_after = 800\n\
+        [guest.never]\nreboot_after = 1200\n[guest.always]\nreboot_after = 1600\n[guest.crashes]\ncrash_after = 2000\n";
     let toml = "[guest.never]\nrestart = 'no'\n[guest.always]\nrestart = 'always'\n";
     let mut host = Host::new(script, toml);
     for name in ["stays", "reboots", "never", "always", "crashes"] {

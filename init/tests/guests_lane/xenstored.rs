@@ -50,6 +50,25 @@ struct Domain {
     disks: Vec<String>,
 }
 
+impl Domain {
+    /// When it is gone by itself.
+    fn end(&self) -> Option<u64> {
+        let crash = self.crashes.filter(|_| !self.preserve);
+        [self.ends, crash, self.reboots].into_iter().flatten().min()
+    }
+
+    fn has_ended(&self) {
+        let code = if self.ends.is_some() {
+            0
+        } else if self.reboots.is_some() {
+            1
+        } else {
+            3
+        };
+        stopped(self, code, "destroy");
+    }
+}
+
 #[derive(Default, Deserialize)]
 struct Domains {
     domains: Vec<Domain>,
@@ -129,9 +148,11 @@ fn look(store: &Mutex<Store>) -> Option<u64> {
     let time = now();
     let mut store = store.lock().unwrap();
     let (mut next, mut there) = (None, BTreeMap::new());
+    // A call of the fake xl that comes first takes those that have ended from its list.
+    let taken = store.there.values().filter(|old| !domains.iter().any(|domain| domain.id == old.id));
+    taken.filter(|old| old.end().is_some_and(|end| end <= time)).for_each(Domain::has_ended);
     for domain in domains {
-        let crash = domain.crashes.filter(|_| !domain.preserve);
-        let end = [domain.ends, crash, domain.reboots].into_iter().flatten().min();
+        let end = domain.end();
         let stays = domain.crashes.filter(|_| domain.preserve);
         if stays.is_some_and(|at| at <= time) && store.preserved.insert(domain.id) {
             stopped(&domain, 3, "preserve");
@@ -140,14 +161,7 @@ fn look(store: &Mutex<Store>) -> Option<u64> {
         next = [next, stays.filter(|at| *at > time)].into_iter().flatten().min();
         if end.is_some_and(|end| end <= time) {
             if store.there.contains_key(&domain.id) {
-                let code = if domain.ends.is_some() {
-                    0
-                } else if domain.reboots.is_some() {
-                    1
-                } else {
-                    3
-                };
-                stopped(&domain, code, "destroy");
+                domain.has_ended();
             }
             continue;
         }

@@ -10,7 +10,7 @@ use crate::guests::settings::{self, Found};
 use crate::guests::survey::{Survey, Wanted};
 use crate::guests::xl::{Failure, Kind, Xl};
 use crate::guests::xl_config::discover::discover;
-use crate::guests::xl_config::{GuestConfig, LARGEST, read};
+use crate::guests::xl_config::{GuestConfig, LARGEST, read, too_large};
 use crate::storage::Host;
 use crate::storage::lvm::Group;
 use crate::storage::state::StorageState;
@@ -188,8 +188,7 @@ pub fn all(root: &Path, config: &Config, of_toml: &[Problem], survey: &Survey) -
             file.notes.push(Note::new(true, clean(why, 700)));
         }
     }
-    let about_guests = |problem: &&Problem| ["guest", "guests"].contains(&problem.key.split('.').next().unwrap_or(""));
-    others.extend(of_toml.iter().filter(about_guests).map(|problem| {
+    others.extend(of_toml.iter().filter(|problem| problem.is_of_guests()).map(|problem| {
         let wrong = problem.severity == Severity::Error;
         Note::new(wrong, problem.to_string())
     }));
@@ -283,6 +282,9 @@ fn bytes(path: &Path) -> Result<Vec<u8>> {
     let about = std::fs::metadata(path).context("cannot be looked at")?;
     // A FIFO would be waited for.
     anyhow::ensure!(about.is_file(), "is no file");
+    if let Some(why) = too_large(about.len()) {
+        anyhow::bail!(why);
+    }
     let mut bytes = Vec::new();
     let limit = u64::try_from(LARGEST).unwrap_or(u64::MAX).saturating_add(1);
     std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).context("cannot be read")?;

@@ -265,6 +265,14 @@ pub const KEYS: &[Key] = &[
         check: Some(check::stop_deadline),
     },
     Key {
+        name: "guests.dom0_weight",
+        values: "0 to 65535",
+        default: "1024",
+        sample: "1024",
+        help: "Domain 0's share of the CPUs when all want them; a guest has 256, or the cpu_weight in its file. 0: left to Xen.",
+        check: Some(check::dom0_weight),
+    },
+    Key {
         name: "guest.NAME.config",
         values: "an absolute path",
         default: "the file that was found under that name",

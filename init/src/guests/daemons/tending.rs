@@ -3,6 +3,7 @@
 use super::launch::{CHANGES, drain};
 use super::process::{self, Process, has_ended};
 use super::{DAEMON_WITHIN, Daemon, Daemons, Parts, QEMU, State, Xen, hold, settings};
+use crate::storage::tools::Call;
 use crate::storage::{Host, Problem};
 use anyhow::{Result, ensure};
 use log::Level;
@@ -28,6 +29,8 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(3);
 /// xenconsoled is started again so often within [`RESTARTS_WITHIN`].
 const RESTARTS: usize = 3;
 const RESTARTS_WITHIN: Duration = Duration::from_secs(60);
+/// How long systemd may take to say whether the host goes down.
+const TELLS_WITHIN: Duration = Duration::from_secs(5);
 /// The control group of Debian's service, while it has processes.
 const GROUP: &str = "/sys/fs/cgroup/system.slice/xen.service/cgroup.procs";
 
@@ -45,6 +48,13 @@ pub enum Event {
     },
     /// Somebody stopped it: it is left so.
     Stopped {
+        /// Which.
+        daemon: Daemon,
+        /// What it was.
+        process: Process,
+    },
+    /// It ended while the host goes down, as it should: nothing is done about it.
+    WentDown {
         /// Which.
         daemon: Daemon,
         /// What it was.
@@ -78,9 +88,11 @@ impl Event {
     #[must_use]
     pub fn level(&self) -> Level {
         match self {
-            Self::Died { daemon: Daemon::Xenconsoled, .. } => Level::Warn,
+            Self::Died { daemon: Daemon::Xenconsoled, .. }
+            // Systemd lets it run to the end, and guests may not be down yet.
+            | Self::WentDown { daemon: Daemon::Xenstored, .. } => Level::Warn,
             Self::Died { .. } | Self::GaveUp { .. } => Level::Error,
-            Self::Stopped { .. } | Self::Found { .. } | Self::Restarted { .. } => Level::Info,
+            Self::Stopped { .. } | Self::WentDown { .. } | Self::Found { .. } | Self::Restarted { .. } => Level::Info,
         }
     }
 }
@@ -93,6 +105,9 @@ impl std::fmt::Display for Event {
             }
             Self::Stopped { daemon, process } => {
                 write!(f, "{} was stopped ({process}) and is left so; systemctl restart xen starts it", daemon.name())
+            }
+            Self::WentDown { daemon, process } => {
+                write!(f, "{} has ended ({process}), and the host goes down", daemon.name())
             }
             Self::Found { daemon, process } => write!(f, "{} runs: {process}", daemon.name()),
             Self::Restarted { daemon, process } => write!(f, "{} was started again: {process}", daemon.name()),
@@ -157,12 +172,15 @@ impl Daemons {
         events
     }
 
-    /// One has ended. Whether xenconsoled was stopped on purpose shows a moment later.
+    /// One has ended. Whether xenconsoled was stopped on purpose shows a moment later. At a shutdown each of them ends.
     fn ended(&mut self, host: Host<'_>, daemon: Daemon, process: Process, now: Instant) -> Option<Event> {
+        if daemon == Daemon::Xenstored {
+            self.state.lost = Some(process.clone());
+        }
         let follows = match daemon {
+            Daemon::Xenstored | Daemon::Qemu if goes_down(host) => return Some(Event::WentDown { daemon, process }),
             Daemon::Xenstored => {
                 self.state.problems.push(Problem::new("xenstored has died", WITHOUT_XENSTORED));
-                self.state.lost = Some(process.clone());
                 WITHOUT_XENSTORED
             }
             Daemon::Qemu if !host.path(daemon.pid_file()).exists() => return Some(Event::Stopped { daemon, process }),
@@ -218,6 +236,9 @@ impl Daemons {
             self.keep(daemon, &process);
             return vec![Event::Found { daemon, process }];
         }
+        if goes_down(host) {
+            return vec![Event::WentDown { daemon, process: dead }];
+        }
         let next = match self.another(host, xen) {
             Ok(process) => {
                 self.keep(daemon, &process);
@@ -257,6 +278,12 @@ impl Daemons {
         }
         self.state.running.insert(daemon, process.clone());
     }
+}
+
+/// Whether the host is being shut down. Source: systemctl(1), `is-system-running`. Without a systemd that answers it is not.
+fn goes_down(host: Host<'_>) -> bool {
+    let asked = host.tools.run(&Call::new(&["systemctl", "is-system-running"], TELLS_WITHIN));
+    asked.is_ok_and(|said| said.out.trim() == "stopping")
 }
 
 /// Moves it from the supervisor's control group to the one where Debian has it. There is none before systemd.

@@ -2,7 +2,7 @@
 //!
 //! Looks and reads, nothing else. A file that is not a guest is left out and told.
 
-use super::{GuestConfig, LARGEST, read};
+use super::{GuestConfig, LARGEST, read, too_large};
 use crate::config::origins::clean;
 use crate::config::{Problem, Severity};
 use rustix::fs::{Mode, OFlags};
@@ -185,6 +185,9 @@ impl Search<'_> {
             rustix::fs::FileType::Directory => return Err("is a folder; guests' files are not looked for in it".into()),
             _ => return Err("is no file".into()),
         }
+        if let Some(why) = u64::try_from(stat.st_size).ok().and_then(too_large) {
+            return Err(why);
+        }
         let mut bytes = Vec::new();
         let limit = u64::try_from(LARGEST).unwrap_or(u64::MAX).saturating_add(1);
         File::from(file).take(limit).read_to_end(&mut bytes).map_err(|error| format!("cannot be read: {error}"))?;
@@ -281,7 +284,7 @@ mod tests {
             0,
         )
         .unwrap();
-        put(root, "/srv/autostart/i.cfg", &"#".repeat(LARGEST + 7));
+        File::create(root.join("srv/autostart/i.cfg")).unwrap().set_len(10 << 20).unwrap();
         put(root, "/etc/xen/auto", "");
         let given = [("z".to_owned(), "/etc/xen/z.cfg".into())];
         let found = discover(root, &given);
@@ -293,16 +296,18 @@ mod tests {
             "/srv/autostart/d.cfg: is empty: there is no name in it, and xl refuses it",
             "/srv/autostart/e.cfg: name: is not given; xl refuses a guest without a name",
             "/srv/autostart/f.cfg:1:1: is binary",
-            "/srv/autostart/f.cfg: name: is not given",
             "/srv/autostart/g.cfg: is a link to ../nowhere/g, which does not exist",
             "/srv/autostart/h.cfg: is no file",
-            "/srv/autostart/i.cfg: is too large",
+            "/srv/autostart/i.cfg: is too large for a guest's file (10240 KiB; at most 1024 KiB are read)",
             "/etc/xen/auto: the folder cannot be read: ",
             "/etc/xen/z.cfg: cannot be opened: ",
         ];
         let told = told(&found.problems);
         for expected in expected {
             assert!(told.iter().any(|told| told.starts_with(expected)), "{expected}: {told:#?}");
+        }
+        for one in ["/srv/autostart/f.cfg", "/srv/autostart/i.cfg"] {
+            assert_eq!(told.iter().filter(|told| told.starts_with(one)).count(), 1, "only the cause: {told:#?}");
         }
     }
 

@@ -33,7 +33,7 @@ impl GuestsLane {
             Wish::Start { name } | Wish::Restart { name } => wanted.first.push(name.clone()),
             _ => wanted.filter = Filter::All,
         }
-        match self.survey(wanted, || storage_lane::load(true).config) {
+        match self.survey(wanted, || storage_lane::load(true)) {
             Ok(()) => self.looks = true,
             Err(error) => {
                 let why = format!("{error:#}");

@@ -6,7 +6,7 @@ use crate::guests::engine::{self, Filter};
 use crate::guests::needs::Use;
 use crate::guests::survey::{Host as Surveyed, Survey, Wanted, survey};
 use crate::guests::xenstore::{Client, SOCKET, disks::disks};
-use crate::guests::xl::{Domain, Xl};
+use crate::guests::xl::{Domain, Scheduler, Xl};
 use crate::storage::Host;
 use crate::storage::lvm::Group;
 use sino_boot::options::{self, Autostart};
@@ -29,6 +29,8 @@ pub struct Seen {
     pub survey: Survey,
     /// What runs.
     pub domains: Vec<Domain>,
+    /// Which scheduler shares out the CPUs, if it knows weights.
+    pub scheduler: Option<Scheduler>,
     /// The disks of what runs, as far as the xenstore tells.
     pub disks: Vec<Use>,
 }
@@ -66,12 +68,16 @@ pub(super) fn filter() -> Filter {
 /// Looks at everything, and changes nothing.
 #[must_use]
 pub fn look(config: &Config, wanted: &Wanted) -> Seen {
-    let until = Instant::now() + ASK;
-    let xl = Xl::find();
-    let domains = xl.as_ref().ok().and_then(|xl| xl.list(until).inspect_err(|error| log::warn!("{error}")).ok());
+    look_until(config, wanted, Xl::find().ok().as_ref(), Instant::now() + ASK)
+}
+
+/// What xl and xenstored do not say by then is looked at without.
+fn look_until(config: &Config, wanted: &Wanted, xl: Option<&Xl>, until: Instant) -> Seen {
+    let domains = xl.and_then(|xl| xl.list(until).inspect_err(|error| log::warn!("{error}")).ok());
     let domains = domains.unwrap_or_default();
-    let info = xl.as_ref().ok().and_then(|xl| xl.info(until).inspect_err(|error| log::warn!("{error}")).ok());
+    let info = xl.and_then(|xl| xl.info(until).inspect_err(|error| log::warn!("{error}")).ok());
     let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let scheduler = info.as_deref().and_then(Scheduler::of_info);
     let memory = info.and_then(|info| {
         let commandline = info.lines().find_map(|line| line.strip_prefix("xen_commandline")).unwrap_or_default();
         let balloons = balloons_dom0(&text("/etc/xen/xl.conf"), commandline.trim_start_matches([' ', ':']));
@@ -90,5 +96,45 @@ pub fn look(config: &Config, wanted: &Wanted) -> Seen {
         Vec::new()
     });
     let host = Surveyed { root: Path::new("/"), memory, groups, running: &running, disks: &used };
-    Seen { survey: survey(&host, config, wanted), domains, disks: used }
+    Seen { survey: survey(&host, config, wanted), domains, scheduler, disks: used }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// What is found with an xl that does this, and how long that took.
+    fn found(xl: &str) -> (Seen, Duration) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        fs::write(path("xl"), format!("#!/bin/sh\n{xl}\n")).unwrap();
+        fs::set_permissions(path("xl"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(path("kernel"), "").unwrap();
+        fs::write(path("a.cfg"), format!("name = 'a'\nmemory = 64\nkernel = '{}'\n", path("kernel"))).unwrap();
+        let config: Config = toml::from_str(&format!("[guest.a]\nconfig = '{}'\n", path("a.cfg"))).unwrap();
+        let began = Instant::now();
+        let seen = look_until(&config, &Wanted::default(), Some(&Xl::new(path("xl"))), began + Duration::from_secs(1));
+        (seen, began.elapsed())
+    }
+
+    #[test]
+    fn an_xl_that_hangs_or_prints_garbage_keeps_no_guest_from_starting() {
+        let list = "Name                                        ID   Mem VCPUs\tState\tTime(s)\n\
+            Domain-0                                     0  1024     2     r-----      12.3\n";
+        let cases = [
+            ("exec sleep 60".to_owned(), 0),
+            (format!("[ $1 = list ] || exec sleep 60; printf '%s' '{list}'"), 1),
+            ("printf '\\377\\000{[Name\\n'; exit 0".to_owned(), 0),
+            ("exec yes total_memory".to_owned(), 0),
+            ("kill -SEGV $$".to_owned(), 0),
+        ];
+        for (xl, domains) in cases {
+            let (seen, took) = found(&xl);
+            let spec = seen.survey.specs.iter().find(|spec| spec.name == "a").unwrap();
+            assert_eq!((&spec.refused, seen.domains.len()), (&None, domains), "{xl}");
+            assert!(seen.survey.budget.is_none() && took < Duration::from_secs(20), "{xl}: {took:?}");
+        }
+    }
 }
