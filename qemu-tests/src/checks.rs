@@ -352,9 +352,12 @@ mod tests {
 
     fn scenario(entry: Entry) -> Scenario {
         let all = crate::list::scenarios();
-        all.into_iter()
-            .find(|scenario| scenario.begin == Begin::Menu(entry) && scenario.firmware == FirmwareKind::Bios)
-            .unwrap()
+        let is_it = |scenario: &Scenario| {
+            scenario.begin == Begin::Menu(entry)
+                && scenario.firmware == FirmwareKind::Bios
+                && matches!(scenario.expect, Expect::Booted(_))
+        };
+        all.into_iter().find(is_it).unwrap()
     }
 
     fn wanted(scenario: &Scenario) -> Booted {
