@@ -7,7 +7,7 @@
 //!   but that init runs. SINO's dm-verity tree behind the squashfs (0.8 %) is copied to RAM by the others too.
 //! * The init: `/run` and `/proc` of any boot do, it reports by the kernel's log when it began ([`crate::payload`]). SINO's
 //!   stage two is another init than Debian's and has its own measures; here stage one executes the bench's init itself.
-//! * The kernel's flags ([`FLAGS`]). `usb-storage.delay_use=0` is SINO's own choice and a second faster than the kernel's
+//! * The kernel's flags (`FLAGS`). `usb-storage.delay_use=0` is SINO's own choice and a second faster than the kernel's
 //!   default; the others get it too. So do they `quiet`, which they are usually shipped with.
 //!
 //! # What is each one's own

@@ -1,5 +1,5 @@
 //! From power-on to the guests, and off again: the product's own image under Xen, beside the same Debian with live-boot and
-//! xendomains ([`debian_host`]).
+//! xendomains (`debian_host`).
 //!
 //! Xen, kernel, machine, disk and guests are the same: one virtual CPU, 4 GiB of memory of which domain 0 has one, the medium on
 //! virtio, Xen and the kernel put into memory by QEMU, so no firmware and no boot loader; a disk with the group `xvg`, on which

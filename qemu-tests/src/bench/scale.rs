@@ -2,7 +2,7 @@
 //!
 //! SINO is its real supervisor in namespaces of its own (`init/benches/guests_scale`), xendomains the script that Debian's
 //! unit runs, in the Debian tree that the image is made of. Both call the same fake. The ideal is what a host could do that
-//! needs no time itself: to start guests with [`PARALLEL`] of them under way at once, as SINO is told to, and to stop all at once.
+//! needs no time itself: to start guests with `PARALLEL` of them under way at once, as SINO is told to, and to stop all at once.
 
 use super::rounds::interleaved;
 use super::{Recorder, SINO, SINO_AGAIN, Settings, Unit, programs};

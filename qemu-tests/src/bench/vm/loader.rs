@@ -1,6 +1,6 @@
 //! The loader: what must be read before any kernel runs, and how long a BIOS takes for it from a slow stick.
 //!
-//! Each contender's kernel and initramfs lie on a small hybrid ISO with the same ISOLINUX; the stick delivers [`LIMIT`]. The
+//! Each contender's kernel and initramfs lie on a small hybrid ISO with the same ISOLINUX; the stick delivers `LIMIT`. The
 //! time is the host's, from ISOLINUX's first line to the first line of the kernel's own set-up code (flag `debug`), or of Xen's.
 //! SINO is there twice: as plain kernel and initramfs like the others, and with Xen, as it is shipped. GRUB, which reads the same
 //! files under UEFI, is not measured: its console says nothing between the menu and the kernel.

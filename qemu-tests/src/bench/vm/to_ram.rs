@@ -1,7 +1,7 @@
 //! To RAM in the machine: how fast each contender copies the root image from a stick, and what memory the copy costs.
 //!
 //! The speed is seen from outside, in how QEMU's counter of the medium's bytes grows between a tenth and nine tenths of the
-//! image's length, so that nothing depends on what a contender says of itself. Of a slow stick ([`LIMIT`]) the copying's time
+//! image's length, so that nothing depends on what a contender says of itself. Of a slow stick (`LIMIT`) the copying's time
 //! over the stick's own time is what counts; 1 is as fast as the stick. The counter is looked at so often that this is right to
 //! about two percent, and a busy machine makes it worse. The memory is what is free after a boot from the medium, less what is
 //! free after one to RAM, less the image. Pages that the kernel keeps at hand for a processor count as free: after a large copy
