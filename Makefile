@@ -15,7 +15,7 @@ ROOT_CARGO := $(if $(SUDO),$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" "CARGO_TARGET
 ROOT_TESTS := $(addprefix --test ,network_namespace dhcp_server storage_images identity_power_cut guests_ping guests_lane)
 QUIET    := $(if $(CI),--quiet)
 
-.PHONY: help demo test test-long check fuzz fuzz-short iso programs tools qemu clean
+.PHONY: help demo test test-long check fuzz fuzz-short iso programs tools qemu bench bench-check bench-report bench-tools clean
 
 help:
 	@echo "make demo     build the ISO and boot it in QEMU with guests, its console in this terminal"
@@ -26,6 +26,10 @@ help:
 	@echo "make qemu     only the QEMU scenarios; SCENARIO=text runs those with the text in their name"
 	@echo "make test-long  scenarios that take too long for make test"
 	@echo "make fuzz     fuzz the parsers, FUZZ_SECONDS (300) each; PARSER=name runs that one"
+	@echo "make bench    measure SINO beside other live systems; hours. WHAT=stage-one|loader|to-ram|guests|scale|shutdown|"
+	@echo "              image|trust measures that; BENCH=\"--short --rounds N --only TEXT\""
+	@echo "make bench-report  make docs/BENCHMARKS.md and its pictures from what was measured"
+	@echo "make bench-check   two rounds of stage one; fails if it has become slower than qemu-tests/bench-bounds.toml allows"
 	@echo "make tools    install the Debian packages that this needs"
 
 tools:
@@ -74,6 +78,21 @@ fuzz-short: tools
 
 test-long: iso
 	$(if $(SUDO),$(ROOT_CARGO:cargo=SINO_TEST_LONG=only cargo),SINO_TEST_LONG=only cargo) test --locked -p sino-qemu-tests --test scenarios -- $(SCENARIO)
+
+# The bench: not part of make test, but its own unit tests are. As root, because it mounts and takes files out of caches.
+SINO_BENCH := run --locked --quiet -p sino-qemu-tests --example sino-bench --
+
+bench-tools: tools
+	@image/install-tools bench
+
+bench: iso bench-tools
+	$(ROOT_CARGO) $(SINO_BENCH) $(or $(WHAT),all) $(BENCH)
+
+bench-check: iso bench-tools
+	$(ROOT_CARGO) $(SINO_BENCH) check
+
+bench-report:
+	cargo $(SINO_BENCH) report
 
 clean:
 	$(SUDO) rm -rf target

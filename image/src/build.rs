@@ -37,6 +37,8 @@ pub enum Root {
     Debian,
     /// This folder as it is, owned by root (for tests). Kernel, Xen, modules and busybox are the Debian tree's.
     Directory(PathBuf),
+    /// This finished root image, with its dm-verity tree (for the bench). The same of the Debian tree.
+    Packed(PathBuf),
 }
 
 /// Defects that a test wants on the medium.
@@ -189,6 +191,10 @@ fn root_image(config: &Config, plan: &BuildPlan, tree: &Tree, epoch: u64, progre
     let image = &config.image;
     let flat = matches!(plan.root, Root::Directory(_));
     let packing = Packing { level: image.compression_level, block: image.block_size, epoch, flat };
+    if let Root::Packed(path) = &plan.root {
+        ensure!(path.is_file(), "{} is no finished root image", path.display());
+        return Ok(path.clone());
+    }
     if let Root::Directory(folder) = &plan.root {
         ensure!(folder.is_dir(), "{} is not a folder", folder.display());
         // A folder made by hand is small and changes at will: it is packed each time.

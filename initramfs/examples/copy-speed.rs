@@ -1,4 +1,5 @@
-//! How fast stage one's copy to RAM is beside cp(1): `copy-speed FILE [RUNS]`, as root, FILE not on a tmpfs.
+//! How fast stage one's copy to RAM is beside cp(1): `copy-speed FILE [RUNS]`, as root, FILE not on a tmpfs. With
+//! `copy-speed --once FILE TARGET` only stage one's copy, once; prints the seconds (for the bench in qemu-tests).
 //!
 //! In turns, each time with nothing of the file in the page cache: the copy with its hash into a tmpfs, and `cp` into the
 //! same tmpfs without any hash. Prints megabytes (10^6) a second of each run and the medians.
@@ -15,7 +16,18 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    if let [once, file, target] = given.as_slice()
+        && once == "--once"
+    {
+        let blocks = values(Path::new(file));
+        forget(file);
+        let began = Instant::now();
+        stage_ones(file, target, &blocks);
+        println!("{}", began.elapsed().as_secs_f64());
+        return ExitCode::SUCCESS;
+    }
+    let mut arguments = given.into_iter();
     let Some(file) = arguments.next() else {
         eprintln!("copy-speed FILE [RUNS]: FILE is copied to /dev/shm by stage one's function and by cp, in turns");
         return ExitCode::from(2);
@@ -28,9 +40,7 @@ fn main() -> ExitCode {
     for run in 1..=runs {
         forget(&file);
         let began = Instant::now();
-        let from: OwnedFd = File::open(&file).unwrap().into();
-        let to: OwnedFd = File::create(&target).unwrap().into();
-        copy(Plan { from: &from, to: Some(&to), size, blocks: &blocks }, &|_| {}).unwrap();
+        stage_ones(&file, &target, &blocks);
         ours.push(rate(size, began));
         fs::remove_file(&target).unwrap();
         forget(&file);
@@ -43,6 +53,14 @@ fn main() -> ExitCode {
     let (ours, theirs) = (median(ours), median(theirs));
     println!("median of {runs}: copy with hash {ours:.0} MB/s, cp {theirs:.0} MB/s, ratio {:.2}", ours / theirs);
     ExitCode::SUCCESS
+}
+
+/// The copy to be measured.
+fn stage_ones(file: &str, target: &str, blocks: &[[u8; 32]]) {
+    let size = fs::metadata(file).unwrap().len();
+    let from: OwnedFd = File::open(file).unwrap().into();
+    let to: OwnedFd = File::create(target).unwrap().into();
+    copy(Plan { from: &from, to: Some(&to), size, blocks }, &|_| {}).unwrap();
 }
 
 fn values(file: &Path) -> Vec<[u8; 32]> {

@@ -38,7 +38,9 @@ pub struct Host {
     began: Instant,
     /// Where the last boot's text on the serial console begins.
     text_from: usize,
-    /// Whether stage one of the last boot has been seen on it.
+    /// Whether there is a stage one of SINO's to be seen on it.
+    stage_one: bool,
+    /// Whether that of the last boot has been.
     stage_one_seen: bool,
     deadline: Instant,
 }

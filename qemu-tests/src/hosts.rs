@@ -6,7 +6,7 @@
 pub mod check;
 mod configured;
 mod first_steps;
-mod guests;
+pub(crate) mod guests;
 mod laboratory;
 mod links;
 mod power;

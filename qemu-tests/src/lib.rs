@@ -7,6 +7,7 @@
 //! What stage two is for needs several boots with the same disks and a real network: a [`lab`], a [`host`] in it, and the
 //! trials in [`hosts`].
 
+pub mod bench;
 mod boot_menu;
 pub mod carriers;
 pub mod checks;

@@ -13,6 +13,8 @@ pub const READ_ALL: &str = "read-all";
 pub const LOOK: &str = "look";
 /// The host asks the payload to write to the root until nothing more fits; the answer is a [`Filled`].
 pub const FILL: &str = "fill";
+/// The host asks the payload how much memory is free; the answer is a [`Memory`].
+pub const MEMORY: &str = "memory";
 /// The host asks the payload to switch the machine off.
 pub const POWER_OFF: &str = "poweroff";
 /// The host asks the payload to restart the machine.
@@ -22,6 +24,10 @@ pub const RESTART: &str = "reboot";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Report {
+    /// When the kernel executed the initramfs's `/init`, in microseconds since it started; 0: its log does not say.
+    pub init_us: u64,
+    /// When the payload began, by the same clock.
+    pub began_us: u64,
     /// The payload's process number.
     pub pid: u32,
     /// Seconds since the kernel started, times 1000.
@@ -100,12 +106,21 @@ pub struct ReadAll {
     pub bytes: u64,
     /// What could not be read.
     pub errors: Vec<String>,
-    /// `MemFree` of `/proc/meminfo` afterwards with all caches dropped, in KiB.
+    /// As [`Memory::free_kib`], afterwards.
     pub free_kib: u64,
     /// `Shmem` of `/proc/meminfo` afterwards, in KiB: what all the tmpfs hold.
     pub tmpfs_kib: u64,
     /// Milliseconds that it took.
     pub spent_ms: u64,
+}
+
+/// The memory that is left when nothing is cached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// `MemFree` of `/proc/meminfo` after the caches were dropped, with what is kept at hand for each processor, in KiB.
+    pub free_kib: u64,
+    /// `Shmem` then, in KiB: what all the tmpfs hold.
+    pub tmpfs_kib: u64,
 }
 
 /// The result of filling the root.

@@ -13,8 +13,13 @@ const MAGIC: &[u8; 32] = b"Xen saved domain, xl format\n \0 \r";
 pub(crate) fn run(script: &Script, arguments: &[String]) -> End {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["-N", "create", "-f", file] | ["create", "-n", "-f", file] | ["create", "-n", file] => dry_run(script, file),
-        ["create", "-f", file] | ["create", file] => create(script, file),
+        // The last of these, and of those of create, is Debian's xendomains'.
+        ["-N", "create", "-f", file]
+        | ["create", "-n", "-f", file]
+        | ["create", "-n", file]
+        | ["create", "--quiet", "--dryrun", "--defconfig", file] => dry_run(script, file),
+        ["create", "-f", file] | ["create", file] | ["create", "--quiet", "--defconfig", file] => create(script, file),
+        ["domid", guest] => domid(script, guest),
         ["list"] => list(script, "list", |domains| print::table(domains, false)),
         ["list", "-v"] => list(script, "list", |domains| print::table(domains, true)),
         ["list", "-l"] => list(script, "list -l", print::json),
@@ -41,6 +46,13 @@ fn general(script: &Script, command: &str, print: impl FnOnce() -> String) -> En
 
 fn list(script: &Script, command: &str, print: impl FnOnce(&[Domain]) -> String) -> End {
     general(script, command, || print(&State::change(script, |state| state.domains.clone())))
+}
+
+fn domid(script: &Script, guest: &str) -> End {
+    let behaviour = script.command.get("domid").cloned().unwrap_or_default();
+    misbehave(script, &behaviour, "domid").unwrap_or_else(|| {
+        found(script, guest).map_or_else(|end| end, |domain| End::prints(format!("{}\n", domain.id)))
+    })
 }
 
 /// A guest's file, as far as the fake cares: `key = value` on a line of its own.

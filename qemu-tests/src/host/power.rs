@@ -72,6 +72,7 @@ impl Host {
             started: 0,
             began: Instant::now(),
             text_from: 0,
+            stage_one: setup.stage_one,
             stage_one_seen: false,
             deadline: lab.deadline(),
         };
@@ -85,7 +86,7 @@ impl Host {
         let folder = self.folder.join(format!("boot-{}", self.started));
         self.began = Instant::now();
         self.text_from = 0;
-        self.stage_one_seen = false;
+        self.stage_one_seen = !self.stage_one;
         self.guest = Some(Guest::start(&self.machine, &folder, self.left() + Duration::from_secs(15))?);
         self.enter()
     }
@@ -121,7 +122,7 @@ impl Host {
     fn again(&mut self) -> Result<()> {
         self.began = Instant::now();
         self.text_from = self.guest()?.watch.text().len();
-        self.stage_one_seen = false;
+        self.stage_one_seen = !self.stage_one;
         self.enter()
     }
 

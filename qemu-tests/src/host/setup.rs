@@ -42,13 +42,16 @@ pub struct Setup {
     pub cards: Vec<NetworkCard>,
     /// Disks that last.
     pub disks: Vec<Disk>,
+    /// Whether SINO's stage one boots it, as its first words on the console tell.
+    pub stage_one: bool,
 }
 
 impl Setup {
     /// A small host without Xen, with these cards and disks.
     #[must_use]
     pub fn direct(cards: &[NetworkCard], disks: &[Disk]) -> Self {
-        Self { way: Way::Direct, flags: String::new(), memory_mib: 2048, cards: cards.to_vec(), disks: disks.to_vec() }
+        let (cards, disks) = (cards.to_vec(), disks.to_vec());
+        Self { way: Way::Direct, flags: String::new(), memory_mib: 2048, cards, disks, stage_one: true }
     }
 
     /// The same with more kernel flags.

@@ -6,7 +6,7 @@
 //! takes a quarter of a minute to be created, a PVH guest another minute to boot. So Xen is loaded without firmware and menu
 //! (which other scenarios go through), the hand-over may take longer than on hardware, and the second boot starts two guests.
 
-mod seen;
+pub(crate) mod seen;
 
 use super::check::{Check, ends, has, is};
 use super::product::{BRIDGE, SUPERVISOR, VOLUME, mounted, up};

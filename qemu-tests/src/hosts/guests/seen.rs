@@ -19,13 +19,13 @@ const CONNECT: u32 = 10;
 
 /// What a guest says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     /// Its name.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// The kernel's name of this boot.
-    pub(super) boot: String,
+    pub(crate) boot: String,
     /// How long it has been up.
-    pub(super) seconds: u64,
+    pub(crate) seconds: u64,
 }
 
 /// What the guest at this address answers, if there is one.
@@ -39,7 +39,7 @@ pub(super) fn tell(lab: &Lab, address: Ipv4Addr, word: &str) -> Result<()> {
 }
 
 /// Waits for an answer.
-pub(super) fn wait_for_answer(lab: &Lab, address: Ipv4Addr, within: Duration) -> Result<Answer> {
+pub(crate) fn wait_for_answer(lab: &Lab, address: Ipv4Addr, within: Duration) -> Result<Answer> {
     wait_for_another(lab, address, "", within)
 }
 
@@ -112,14 +112,14 @@ pub(super) fn wait_for_state(host: &mut Host, name: &str, wanted: &[&str], withi
 }
 
 /// When a guest's domain was created, in seconds since 1970, as xl wrote it into the xenstore.
-pub(super) fn moment(host: &mut Host, name: &str) -> Result<f64> {
+pub(crate) fn moment(host: &mut Host, name: &str) -> Result<f64> {
     let vm = format!("$(xenstore-read /local/domain/$(xl domid {name})/vm)");
     let time = host.do_(&format!("xenstore-read {vm}/start_time"))?;
     time.parse().with_context(|| format!("the time of {name} is {time:?}"))
 }
 
 /// The record of a guest on its volume, while the host is off.
-pub(super) fn record(disk: &Disk, name: &str) -> Result<Vec<String>> {
+pub(crate) fn record(disk: &Disk, name: &str) -> Result<Vec<String>> {
     let from = disk.volume(super::VOLUME.0, name)?;
     Record::within(&disk.file, from)?.lines()
 }

@@ -1,0 +1,109 @@
+//! On what the bench ran: without that, its figures say nothing.
+
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// The machine and the versions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Machine {
+    /// Model of the processor.
+    pub cpu: String,
+    /// How many processors there are.
+    pub cores: usize,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// The kernel of the build machine.
+    pub kernel: String,
+    /// How virtual machines were run: `tcg` or `kvm`.
+    pub accelerator: String,
+    /// What was used, with its version: QEMU, Debian's packages on the image and of the contenders.
+    pub versions: Vec<(String, String)>,
+    /// SINO's revision, with `+` when files were changed since.
+    pub revision: String,
+    /// When, as `2026-11-24 00:10 UTC`.
+    pub date: String,
+}
+
+impl Machine {
+    /// Looks. What cannot be found out stays empty.
+    #[must_use]
+    pub fn look(workspace: &Path) -> Self {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let field = |text: &str, name: &str| {
+            text.lines()
+                .find_map(|line| {
+                    line.strip_prefix(name)?.trim_start().strip_prefix(':').map(|rest| rest.trim().to_owned())
+                })
+                .unwrap_or_default()
+        };
+        let kib: u64 = field(&meminfo, "MemTotal").split(' ').next().and_then(|text| text.parse().ok()).unwrap_or(0);
+        let git = |arguments: &[&str]| {
+            said(Command::new("git").arg("-C").arg(workspace).args(["-c", "safe.directory=*"]).args(arguments))
+        };
+        let changed = if git(&["status", "--porcelain", "--untracked-files=no"]).is_empty() { "" } else { "+" };
+        Self {
+            cpu: field(&cpuinfo, "model name"),
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            memory_mib: kib / 1024,
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+            accelerator: std::env::var("SINO_QEMU_ACCEL").unwrap_or_else(|_| "tcg".to_owned()),
+            versions: tools(),
+            revision: format!("{}{changed}", git(&["rev-parse", "--short=12", "HEAD"])),
+            date: said(Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"])),
+        }
+    }
+}
+
+/// Debian's packages of the build machine that figures depend on.
+const PACKAGES: [&str; 8] =
+    ["qemu-system-x86", "squashfs-tools", "erofs-utils", "xorriso", "coreutils", "rsync", "b3sum", "mmdebstrap"];
+
+/// What is used of the build machine, with versions.
+fn tools() -> Vec<(String, String)> {
+    // One that is not installed is told on the error output, and the others are listed.
+    let installed = said(Command::new("dpkg-query").args(["-W", "-f", "${Package} ${Version}\\n"]).args(PACKAGES));
+    let mut all: Vec<(String, String)> = installed
+        .lines()
+        .filter_map(|line| line.split_once(' ').map(|(name, version)| (name.to_owned(), version.to_owned())))
+        .filter(|(_, version)| !version.is_empty())
+        .collect();
+    let rustc = version(&said(Command::new("rustc").arg("--version")));
+    all.extend((!rustc.is_empty()).then(|| ("rustc".to_owned(), rustc)));
+    all
+}
+
+/// The first word with a digit at its beginning, `v` aside.
+fn version(line: &str) -> String {
+    let plain = |word: &str| word.trim_start_matches('v').trim_end_matches([',', ';']).to_owned();
+    line.split_whitespace().map(plain).find(|word| word.starts_with(|c: char| c.is_ascii_digit())).unwrap_or_default()
+}
+
+/// What a command says; nothing if it fails or is not there.
+fn said(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output();
+    output.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_taken_from_first_lines() {
+        assert_eq!(version("QEMU emulator version 7.2.19 (Debian 1:7.2)"), "7.2.19");
+        assert_eq!(version("mksquashfs version 4.5.1 (2022/03/17)"), "4.5.1");
+        assert_eq!(version("b3sum v1.2"), "1.2");
+        assert_eq!(version("no digit"), "");
+    }
+
+    #[test]
+    fn this_machine_is_known() {
+        let machine = Machine::look(&crate::images::workspace());
+        assert!(machine.cores > 0 && machine.memory_mib > 0 && !machine.kernel.is_empty(), "{machine:?}");
+        assert!(machine.date.ends_with("UTC"), "{machine:?}");
+    }
+}

@@ -1,0 +1,127 @@
+//! Stage one's copy to RAM on the build machine itself, beside what an administrator would copy with.
+//!
+//! A file of random bytes, nothing of it in the page cache, into a tmpfs. SINO's is the very function of stage one, with its
+//! hash (`initramfs/examples/copy-speed`); cp, dd and rsync verify nothing, "cp, then b3sum" reads the copy once more.
+
+use super::rounds::interleaved;
+use super::{Recorder, SINO, SINO_AGAIN, Settings, Unit, programs};
+use anyhow::{Context, Result, ensure};
+use rustix::fs::{Advice, fadvise, fsync, statvfs};
+use sino_image::command;
+use sino_image::qemu::process::require;
+use std::fs::{self, File};
+use std::io::{Read as _, copy};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+/// The case.
+pub const CASE: &str = "native, cold file";
+/// Length of the file.
+const SIZE: u64 = 1 << 30;
+/// Its length in the short form.
+const SHORT_SIZE: u64 = 256 << 20;
+/// A tmpfs of every Linux.
+const TMPFS: &str = "/dev/shm";
+
+/// A contender: its name and its commands, in which `FROM` and `TO` stand for the files. SINO's has none.
+const CONTENDERS: [(&str, &[&[&str]]); 6] = [
+    (SINO, &[]),
+    ("cp", &[&["cp", "FROM", "TO"]]),
+    ("dd bs=1M", &[&["dd", "if=FROM", "of=TO", "bs=1M", "status=none"]]),
+    ("rsync", &[&["rsync", "FROM", "TO"]]),
+    ("cp, then b3sum", &[&["cp", "FROM", "TO"], &["b3sum", "TO"]]),
+    (SINO_AGAIN, &[]),
+];
+
+/// The copy in the tmpfs, which goes whatever happens.
+struct Copy(PathBuf);
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        // There may be none yet.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Measures it.
+///
+/// # Errors
+/// Too little memory, a tool is missing or fails.
+pub fn measure(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
+    if !settings.wants(CASE) {
+        return Ok(());
+    }
+    for (tool, package) in [("rsync", "rsync"), ("b3sum", "b3sum")] {
+        require(tool, package)?;
+    }
+    let size = if settings.short { SHORT_SIZE } else { SIZE };
+    let room = statvfs(TMPFS).with_context(|| format!("asking how large {TMPFS} is"))?;
+    ensure!(
+        room.f_bavail.saturating_mul(room.f_frsize) > size,
+        "{TMPFS} has no room for {} MiB; free some memory, or use --short",
+        size >> 20
+    );
+    let ours = programs::example(settings, "sino-initramfs", "copy-speed")?;
+    let folder = settings.work("to-ram");
+    let from = random_file(&folder, size)?;
+    let to = Copy(Path::new(TMPFS).join(format!("sino-bench-{}", std::process::id())));
+    let names = CONTENDERS.map(|(name, _)| name);
+    interleaved(settings.rounds, &names, |name, round| {
+        let commands = CONTENDERS.iter().find(|(own, _)| own == name).map_or(&[] as &[_], |(_, commands)| commands);
+        forget(&from)?;
+        let seconds = if commands.is_empty() {
+            let said = command::run(Command::new(&ours).arg("--once").args([&from, &to.0]))?;
+            String::from_utf8_lossy(&said).trim().parse::<f64>().context("copy-speed prints no seconds")?
+        } else {
+            let began = Instant::now();
+            for words in commands {
+                command::run(&mut filled_in(words, &from, &to.0))?;
+            }
+            began.elapsed().as_secs_f64()
+        };
+        ensure!(fs::metadata(&to.0)?.len() == size, "the copy is not whole");
+        fs::remove_file(&to.0).context("removing the copy")?;
+        recorder.record(CASE, name, "time", round, Unit::Seconds, seconds)?;
+        #[expect(clippy::cast_precision_loss, reason = "a gigabyte")]
+        recorder.record(CASE, name, "speed", round, Unit::MegabytesPerSecond, size as f64 / 1e6 / seconds)
+    })?;
+    fs::remove_file(&from).context("removing the file that was copied")
+}
+
+fn filled_in(words: &[&str], from: &Path, to: &Path) -> Command {
+    let fill = |word: &&str| word.replace("FROM", &from.to_string_lossy()).replace("TO", &to.to_string_lossy());
+    let words: Vec<String> = words.iter().map(fill).collect();
+    let (program, arguments) = words.split_first().map_or(("true", &[] as &[String]), |(first, rest)| (first, rest));
+    let mut command = Command::new(program);
+    command.args(arguments);
+    command
+}
+
+/// Random, so that nothing below can compress it or leave it out.
+fn random_file(folder: &Path, size: u64) -> Result<PathBuf> {
+    fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    let path = folder.join("random");
+    let mut file = File::create(&path).with_context(|| format!("making {}", path.display()))?;
+    let random = File::open("/dev/urandom").context("opening /dev/urandom")?;
+    copy(&mut random.take(size), &mut file).with_context(|| format!("writing {}", path.display()))?;
+    Ok(path)
+}
+
+/// Takes the file out of the page cache.
+fn forget(path: &Path) -> Result<()> {
+    let file = File::open(path)?;
+    fsync(&file)?;
+    fadvise(&file, 0, None, Advice::DontNeed).context("taking the file out of the page cache")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_filled_in() {
+        let command = filled_in(CONTENDERS[2].1[0], Path::new("/a b"), Path::new("/c"));
+        assert_eq!(command::line(&command), "dd 'if=/a b' of=/c bs=1M status=none");
+    }
+}

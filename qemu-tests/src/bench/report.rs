@@ -1,0 +1,233 @@
+//! `docs/BENCHMARKS.md` and its pictures, made in whole from `target/bench/*.json`.
+
+use super::measures::{MEASURES, Measure};
+use super::sample::Results;
+use super::statistics::{Series, Spread, series};
+use super::{SINO, SINO_AGAIN, Unit, chart, goals, table};
+use anyhow::{Context, Result, ensure};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+const HEAD: &str = "\
+# Benchmarks
+
+<!-- Made by `make bench-report` from the results of `make bench`; do not edit. -->
+
+SINO beside other live systems, on the same machine, with the same kernel and the same files, in the same run. Contenders take
+turns (A B C A B C ...). A figure is the median of its rounds, with the range beside it; a ratio is made within each round, and
+the median of these ratios is shown with its range. \"SINO again\" is SINO once more as if it were somebody else: how far it is
+from SINO is the noise of the machine.
+
+";
+
+const REPEAT: &str = "\
+## How to repeat it
+
+```
+make bench                  # everything; takes hours under emulation
+make bench WHAT=stage-one   # one measure: stage-one, loader, to-ram, guests, scale, shutdown, image, trust
+make bench WHAT=scale BENCH=--short   # fewer cases and two rounds; --rounds N, --only TEXT (cases with that text)
+make bench-report           # this page and its pictures
+make bench-check            # two rounds of stage one on USB; fails if SINO is too far from the floor (qemu-tests/bench-bounds.toml)
+```
+
+Every single value is in `target/bench/MEASURE.json`. Root is needed; what else is needed is installed by `make tools bench-tools`,
+which these commands call.
+
+";
+
+const LIMITS: &str = "\
+## What it does not show
+
+- Unless the machine below says KVM, virtual machines are emulated by software (TCG): a processor is 10 to 50 times slower than
+  a real one, while disks are as fast as the host's. What a processor does weighs too much, what a stick does too little. Ratios of the
+  same run mean something; seconds do not.
+- Firmware is QEMU's. A real one may take longer than all the rest, and a real stick takes time to answer.
+- One virtual processor: what would run beside each other on real hardware runs one after the other.
+- With a fake `xl` no domain is built: it shows what starting many guests costs beside the building, not how long that takes.
+- Copies that are made natively read from this machine's disk, which is much faster than a stick; there a stick would be the limit for
+  all of them.
+
+";
+
+/// Writes the page and its pictures into `docs`.
+///
+/// # Errors
+/// There are no results, one of them cannot be read, or the page cannot be written.
+pub fn write(results: &Path, docs: &Path) -> Result<()> {
+    let read = |measure: &Measure| {
+        let file = results.join(format!("{}.json", measure.name));
+        file.exists().then(|| Results::read(&file))
+    };
+    let all: Vec<Results> = MEASURES.iter().filter_map(read).collect::<Result<_>>()?;
+    ensure!(!all.is_empty(), "there are no results in {}; run: make bench", results.display());
+    let images = docs.join("images");
+    fs::create_dir_all(&images).with_context(|| format!("making {}", images.display()))?;
+    for results in &all {
+        let picture = images.join(format!("bench-{}.svg", results.measure));
+        fs::write(&picture, chart::draw(title(results), &results.samples))
+            .with_context(|| format!("writing {}", picture.display()))?;
+    }
+    let page = docs.join("BENCHMARKS.md");
+    fs::write(&page, markdown(&all)).with_context(|| format!("writing {}", page.display()))
+}
+
+fn title(results: &Results) -> &str {
+    super::measures::find(&results.measure).map_or(results.measure.as_str(), |measure| measure.title)
+}
+
+/// The page.
+#[must_use]
+pub fn markdown(all: &[Results]) -> String {
+    let mut page = HEAD.to_owned();
+    let _ = writeln!(page, "## Goals\n\n{}", goals::markdown(all));
+    for results in all {
+        measure(&mut page, results);
+    }
+    page.push_str(REPEAT);
+    machines(&mut page, all);
+    page.push_str(LIMITS);
+    page.truncate(page.trim_end().len());
+    page.push('\n');
+    page
+}
+
+fn measure(page: &mut String, results: &Results) {
+    let Some(measure) = super::measures::find(&results.measure) else { return };
+    let _ = writeln!(page, "## {}\n\n{}\n", measure.title, measure.about);
+    let _ = writeln!(page, "![{}](images/bench-{}.svg)\n", measure.title, measure.name);
+    page.push_str(&table::markdown(&results.samples));
+    page.push('\n');
+    if let Some(noise) = noise(results) {
+        let _ = writeln!(
+            page,
+            "Noise: SINO again took {} times SINO's, at most {:.1} % off in {} pairs.\n",
+            format_args!("{:.3} to {:.3}", noise.least, noise.most),
+            (noise.most - 1.0).abs().max((noise.least - 1.0).abs()) * 100.0,
+            noise.count
+        );
+    }
+    if results.short {
+        page.push_str("This was the short form.\n\n");
+    }
+    if !results.complete {
+        page.push_str("**This run did not come to its end.**\n\n");
+    }
+    list(page, "", &results.notes);
+    list(page, "Runs that failed; nothing of them is in the figures:\n\n", &results.failed);
+}
+
+fn list(page: &mut String, heading: &str, texts: &[String]) {
+    if texts.is_empty() {
+        return;
+    }
+    page.push_str(heading);
+    for text in texts {
+        // A contender's last words may be many lines.
+        let _ = writeln!(page, "- {}", text.lines().map(str::trim).collect::<Vec<_>>().join(" "));
+    }
+    page.push('\n');
+}
+
+/// How far "SINO again" is from SINO, over all cases and all figures that time something, except phases.
+#[must_use]
+pub fn noise(results: &Results) -> Option<Spread> {
+    let all = series(&results.samples);
+    let timed = |one: &Series<'_>| matches!(one.unit, Unit::Seconds | Unit::MegabytesPerSecond);
+    let again = all.iter().filter(|one| one.contender == SINO_AGAIN && timed(one));
+    let again = again.filter(|one| !one.figure.starts_with(table::PHASE));
+    let mut ratios = Vec::new();
+    for one in again {
+        let own = all.iter().find(|own| (own.contender, own.case, own.figure) == (SINO, one.case, one.figure));
+        for (round, value) in &one.values {
+            let own = own.and_then(|own| own.values.iter().find(|(other, _)| other == round));
+            ratios.extend(own.filter(|(_, own)| *own != 0.0).map(|(_, own)| value / own));
+        }
+    }
+    Spread::of(&ratios)
+}
+
+/// Machines and versions; measures that ran on the same are named together.
+fn machines(page: &mut String, all: &[Results]) {
+    page.push_str("## Machine and versions\n\n");
+    let mut done: Vec<&Results> = Vec::new();
+    for results in all {
+        let machine = &results.machine;
+        // Dates and what one measure alone used make no other machine.
+        let facts = |of: &Results| (of.machine.cpu.clone(), of.machine.kernel.clone(), of.machine.accelerator.clone());
+        if !done.iter().any(|other| facts(other) == facts(results)) {
+            let _ = writeln!(
+                page,
+                "{}, {} processors, {} MiB of memory, Linux {}; virtual machines by {}.\n",
+                machine.cpu, machine.cores, machine.memory_mib, machine.kernel, machine.accelerator
+            );
+        }
+        done.push(results);
+    }
+    page.push_str("| measure | when | SINO's revision |\n|---|---|---|\n");
+    for results in all {
+        let machine = &results.machine;
+        let _ = writeln!(page, "| {} | {} | {} |", results.measure, machine.date, machine.revision);
+    }
+    let mut versions: Vec<&(String, String)> = all.iter().flat_map(|results| &results.machine.versions).collect();
+    versions.sort();
+    versions.dedup();
+    page.push_str("\n| used | version |\n|---|---|\n");
+    for (name, version) in versions {
+        let _ = writeln!(page, "| {name} | {version} |");
+    }
+    page.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::machine::Machine;
+    use super::super::statistics::tests::sample;
+    use super::*;
+
+    fn results() -> Results {
+        let mut samples = Vec::new();
+        for round in 1..=3_u32 {
+            for (contender, value) in [("SINO", 3.0), ("floor", 2.5), ("SINO again", 3.0 + f64::from(round) * 0.03)] {
+                samples.push(sample("USB normal", contender, "init-to-root", round, value));
+            }
+        }
+        let machine = Machine { cpu: "Model T".into(), cores: 2, ..Machine::default() };
+        let (notes, failed) = (vec!["a remark".to_owned()], vec!["dracut:\n  did not boot".to_owned()]);
+        Results { measure: "stage-one".into(), machine, short: true, complete: false, failed, notes, samples }
+    }
+
+    #[test]
+    fn the_page_says_what_a_reader_needs() {
+        let page = markdown(&[results()]);
+        for part in [
+            "## Goals",
+            "at most 1.3 times the floor | 1.20 (1.20 .. 1.20) times | met, by 3 rounds, in a run that did not come to its end |",
+            "![Stage one](images/bench-stage-one.svg)",
+            "Noise: SINO again took 1.010 to 1.030 times SINO's, at most 3.0 % off in 3 pairs.",
+            "short form",
+            "did not come to its end",
+            "- a remark\n\nRuns that failed; nothing of them is in the figures:\n\n- dracut: did not boot\n",
+            "Model T, 2 processors",
+            "make bench-check",
+            "(TCG)",
+        ] {
+            assert!(page.contains(part), "{part} is not in:\n{page}");
+        }
+        assert!(page.ends_with('\n') && !page.ends_with("\n\n"));
+    }
+
+    #[test]
+    fn page_and_pictures_are_written_and_none_without_results() {
+        let place = tempfile::tempdir().unwrap();
+        let (from, docs) = (place.path().join("bench"), place.path().join("docs"));
+        fs::create_dir_all(&from).unwrap();
+        assert!(format!("{:#}", write(&from, &docs).unwrap_err()).contains("make bench"));
+        fs::write(from.join("stage-one.json"), serde_json::to_string(&results()).unwrap()).unwrap();
+        write(&from, &docs).unwrap();
+        assert!(docs.join("BENCHMARKS.md").exists() && docs.join("images/bench-stage-one.svg").exists());
+        fs::write(from.join("scale.json"), "[]").unwrap();
+        assert!(format!("{:#}", write(&from, &docs).unwrap_err()).contains("scale.json"));
+    }
+}
