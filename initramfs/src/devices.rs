@@ -10,7 +10,7 @@ use crate::preparation::Build;
 use crate::uevent::{Received, Socket, Uevent};
 use anyhow::{Context, Result};
 use sino_boot::stage::{Done, Fault, done};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -23,9 +23,13 @@ const LOOKS_MAX: usize = 64;
 const WORKERS_MIN: usize = 4;
 /// More than this many only contend for the kernel's own locks.
 const WORKERS_MAX: usize = 8;
-/// Loaded after the drivers of the devices found at the start, while USB devices are still being enumerated: every
-/// medium needs the file systems and dm-verity, and a stick the two others.
-const SOON_NEEDED: [&str; 7] = ["isofs", "loop", "squashfs", "overlay", "sd_mod", "usb_storage", "dm_verity"];
+/// Needed for every medium; loaded while USB devices are still being enumerated.
+const SOON_NEEDED: [&str; 5] = ["isofs", "loop", "squashfs", "overlay", "dm_verity"];
+/// Needed for a stick; loaded ahead where there is a USB host.
+const NEEDED_FOR_A_STICK: [&str; 2] = ["usb_storage", "sd_mod"];
+/// How nice a worker is to the others and to the boot itself while it loads something of this [`Urgency`]: what a medium is
+/// seldom behind takes only the time that is left over. Source: sched(7), setpriority(2), which is about threads on Linux.
+const NICE: [i32; 4] = [0, 4, 10, 19];
 
 /// Something that happened to a device.
 #[derive(Debug)]
@@ -38,7 +42,21 @@ pub enum Event {
     Died(String),
 }
 
+/// How soon something is to be loaded: what is most likely to be between the boot and its medium comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Urgency {
+    /// USB hosts, whose devices take longest to answer, and what has appeared behind one; disks of hypervisors.
+    Now,
+    /// What the boot needs once it has its medium.
+    Soon,
+    /// Other controllers of storage.
+    Storage,
+    /// Everything else.
+    Rest,
+}
+
 /// Work for the workers.
+#[derive(Debug, PartialEq, Eq)]
 enum Job {
     /// Load the drivers for an alias.
     Alias(String),
@@ -109,32 +127,44 @@ fn one_look(name: &str, sender: &Sender<Event>) {
 
 #[derive(Default)]
 struct Queue {
-    jobs: Mutex<(VecDeque<Job>, bool)>,
+    jobs: Mutex<Jobs>,
     more: Condvar,
 }
 
+#[derive(Default)]
+struct Jobs {
+    /// By urgency, and within one in the order in which they came.
+    waiting: BTreeMap<Urgency, VecDeque<Job>>,
+    closed: bool,
+}
+
 impl Queue {
-    fn push(&self, job: Job) {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).0.push_back(job);
+    fn jobs(&self) -> MutexGuard<'_, Jobs> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, urgency: Urgency, job: Job) {
+        self.jobs().waiting.entry(urgency).or_default().push_back(job);
         self.more.notify_one();
     }
 
-    /// The next job; `None` once the queue is closed.
-    fn pop(&self) -> Option<Job> {
-        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The most urgent job; `None` once the queue is closed.
+    fn pop(&self) -> Option<(Urgency, Job)> {
+        let mut jobs = self.jobs();
         loop {
-            if jobs.1 {
+            if jobs.closed {
                 return None;
             }
-            if let Some(job) = jobs.0.pop_front() {
-                return Some(job);
+            let next = jobs.waiting.iter_mut().find_map(|(urgency, waiting)| Some((*urgency, waiting.pop_front()?)));
+            if next.is_some() {
+                return next;
             }
             jobs = self.more.wait(jobs).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     fn close(&self) {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+        self.jobs().closed = true;
         self.more.notify_all();
     }
 }
@@ -179,11 +209,11 @@ pub fn coldplug(build: &Build, debug: bool) -> Result<Done<Devices>, Fault> {
         start(&format!("worker {number}"), &sender, move || work(&loader, &queue))?;
     }
     let aliases = enqueue_all(&queue);
+    for module in SOON_NEEDED {
+        queue.push(Urgency::Soon, Job::Module(module));
+    }
     look_at_all(&looker, &sender);
     let again = Box::new(move || look_at_all(&looker, &sender));
-    for module in SOON_NEEDED {
-        queue.push(Job::Module(module));
-    }
     let detail = format!("{aliases} device aliases, {} drivers at hand", build.modules.modules.len());
     Ok(done(Devices { loader, queue, events, again }, detail))
 }
@@ -264,11 +294,13 @@ fn enqueue_all(queue: &Queue) -> usize {
             }
         }
     }
-    let mut aliases: Vec<String> = aliases.into_iter().filter(|alias| !alias.is_empty()).collect();
-    aliases.sort_by_key(|alias| urgency(alias));
-    let count = aliases.len();
+    aliases.remove("");
+    let (count, usb) = (aliases.len(), aliases.iter().any(|alias| is_usb_host(alias)));
     for alias in aliases {
-        queue.push(Job::Alias(alias));
+        queue.push(urgency(&alias), Job::Alias(alias));
+    }
+    for module in NEEDED_FOR_A_STICK.into_iter().filter(|_| usb) {
+        queue.push(Urgency::Soon, Job::Module(module));
     }
     count
 }
@@ -281,17 +313,27 @@ fn look_at_all(looker: &Arc<Looker>, sender: &Sender<Event>) {
     }
 }
 
-/// Lower comes first: USB hosts (their devices take longest to answer), then storage, then the rest.
-fn urgency(alias: &str) -> u8 {
-    if !alias.starts_with("pci:") {
-        3
-    } else if alias.contains("bc0Csc03") {
-        0
-    } else if alias.contains("bc01") || alias.contains("v00001AF4") || alias.contains("bc08sc05") {
-        1
+/// How soon the drivers for an alias are to be loaded. Sources: the kernel's file2alias.c; PCI Code and ID Assignment Specification
+/// (0c03: USB hosts, 01: storage, 0805: SD hosts); 1af4 is virtio's vendor; USB class 08 is mass storage.
+fn urgency(alias: &str) -> Urgency {
+    let bus = alias.split(':').next().unwrap_or_default();
+    let is_now = match bus {
+        "pci" => is_usb_host(alias) || alias.starts_with("pci:v00001AF4"),
+        "usb" => alias.contains("ic08"),
+        "virtio" | "xen" | "vmbus" | "scsi" => true,
+        _ => false,
+    };
+    if is_now {
+        Urgency::Now
+    } else if bus == "mmc" || bus == "pci" && (alias.contains("bc01") || alias.contains("bc08sc05")) {
+        Urgency::Storage
     } else {
-        2
+        Urgency::Rest
     }
+}
+
+fn is_usb_host(alias: &str) -> bool {
+    alias.starts_with("pci:") && alias.contains("bc0Csc03")
 }
 
 /// The full paths in a folder; none if it cannot be read.
@@ -322,7 +364,7 @@ fn handle(event: Uevent, queue: &Queue, looker: &Arc<Looker>, sender: &Sender<Ev
     if event.action == "add"
         && let Some(alias) = event.modalias
     {
-        queue.push(Job::Alias(alias));
+        queue.push(urgency(&alias), Job::Alias(alias));
     }
     if let (true, Some(name)) = (event.subsystem == "block", event.devname) {
         if appeared {
@@ -334,7 +376,13 @@ fn handle(event: Uevent, queue: &Queue, looker: &Arc<Looker>, sender: &Sender<Ev
 }
 
 fn work(loader: &Loader, queue: &Queue) {
-    while let Some(job) = queue.pop() {
+    let mut own = None;
+    while let Some((urgency, job)) = queue.pop() {
+        if own.replace(urgency) != Some(urgency) {
+            let nice = NICE.get(urgency as usize).copied().unwrap_or_default();
+            // Without it everything is only as soon as everything else.
+            let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), nice);
+        }
         match job {
             Job::Alias(alias) => loader.load_for_alias(&alias),
             Job::Module(name) => {
@@ -342,5 +390,42 @@ fn work(loader: &Loader, queue: &Queue) {
                 let _ = loader.load(name);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_medium_is_most_likely_behind_comes_first() {
+        for (alias, expected) in [
+            ("pci:v00001B36d0000000Dsv00001AF4sd00001100bc0Csc03i30", Urgency::Now),
+            ("pci:v00001AF4d00001001sv00001AF4sd00000002bc01sc00i00", Urgency::Now),
+            ("usb:v46F4p0001d0000dc00dsc00dp00ic08isc06ip50in00", Urgency::Now),
+            ("virtio:d00000002v00001AF4", Urgency::Now),
+            ("scsi:t-0x00", Urgency::Now),
+            ("pci:v00008086d00007010sv00001AF4sd00001100bc01sc01i80", Urgency::Storage),
+            ("usb:v046Dp0825d0012dcEFdsc02dp01ic0Eisc01ip00in00", Urgency::Rest),
+            ("acpi:PNP0C0A:", Urgency::Rest),
+            ("", Urgency::Rest),
+        ] {
+            assert_eq!(urgency(alias), expected, "{alias}");
+        }
+    }
+
+    #[test]
+    fn the_most_urgent_job_is_next_and_none_when_it_is_over() {
+        let queue = Queue::default();
+        let module = |name| Job::Module(name);
+        queue.push(Urgency::Rest, module("d"));
+        queue.push(Urgency::Soon, module("b"));
+        queue.push(Urgency::Soon, module("c"));
+        queue.push(Urgency::Now, module("a"));
+        let order: Vec<Job> = std::iter::from_fn(|| queue.pop().map(|(_, job)| job)).take(4).collect();
+        assert_eq!(order, ["a", "b", "c", "d"].map(module));
+        queue.push(Urgency::Now, module("a"));
+        queue.close();
+        assert!(queue.pop().is_none());
     }
 }
