@@ -206,6 +206,15 @@ fn has_disk(interface: &std::path::Path) -> bool {
     false
 }
 
+/// What lies at [`Superblock::label_place`] of a device of this kind; `None` for another kind, and for what cannot be read.
+#[must_use]
+pub fn label_place(name: &str, kind: &str) -> Option<Vec<u8>> {
+    let file = open(name).ok()?;
+    let head = read(&file, 0, superblock::HEAD).ok()?;
+    let (offset, length) = superblock::parse(&head).filter(|found| found.kind == kind)?.label_place(&head)?;
+    read(&file, offset, length).ok()
+}
+
 fn open(name: &str) -> rustix::io::Result<OwnedFd> {
     // Non-blocking, so that a drive without a disc answers at once.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;

@@ -29,7 +29,7 @@ const SOON_NEEDED: [&str; 5] = ["isofs", "loop", "squashfs", "overlay", "dm_veri
 const NEEDED_FOR_A_STICK: [&str; 2] = ["usb_storage", "sd_mod"];
 /// How nice a worker is to the others and to the boot itself while it loads something of this [`Urgency`]: what a medium is
 /// seldom behind takes only the time that is left over. Source: sched(7), setpriority(2), which is about threads on Linux.
-const NICE: [i32; 4] = [0, 4, 10, 19];
+const NICE: [i32; 4] = [0, 10, 15, 19];
 
 /// Something that happened to a device.
 #[derive(Debug)]
@@ -135,6 +135,8 @@ struct Queue {
 struct Jobs {
     /// By urgency, and within one in the order in which they came.
     waiting: BTreeMap<Urgency, VecDeque<Job>>,
+    /// Nothing is taken for now.
+    paused: bool,
     closed: bool,
 }
 
@@ -155,12 +157,19 @@ impl Queue {
             if jobs.closed {
                 return None;
             }
-            let next = jobs.waiting.iter_mut().find_map(|(urgency, waiting)| Some((*urgency, waiting.pop_front()?)));
+            let waiting = if jobs.paused { None } else { Some(&mut jobs.waiting) };
+            let next = waiting
+                .and_then(|all| all.iter_mut().find_map(|(urgency, waiting)| Some((*urgency, waiting.pop_front()?))));
             if next.is_some() {
                 return next;
             }
             jobs = self.more.wait(jobs).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    fn pause(&self, paused: bool) {
+        self.jobs().paused = paused;
+        self.more.notify_all();
     }
 
     fn close(&self) {
@@ -256,12 +265,26 @@ impl Devices {
         self.loader.loaded()
     }
 
+    /// No device is waited for any more: the rest of the boot has the CPU to itself. What a step needs is still loaded. After a
+    /// failure, when this value is dropped, the work goes on, because a rescue shell needs a keyboard.
+    pub fn pause(&self) {
+        self.loader.pause(true);
+        self.queue.pause(true);
+    }
+
     /// Ends the work: what is not begun is left to the new root's udev. Returns the drivers that would not load.
     pub fn finish(self) -> Vec<String> {
         let failures = self.loader.failures();
         self.queue.close();
         self.loader.stop();
         failures
+    }
+}
+
+impl Drop for Devices {
+    fn drop(&mut self) {
+        self.loader.pause(false);
+        self.queue.pause(false);
     }
 }
 
@@ -384,7 +407,11 @@ fn work(loader: &Loader, queue: &Queue) {
             let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), nice);
         }
         match job {
-            Job::Alias(alias) => loader.load_for_alias(&alias),
+            Job::Alias(alias) => {
+                if !loader.load_for_alias(&alias) {
+                    queue.push(urgency, Job::Alias(alias));
+                }
+            }
             Job::Module(name) => {
                 // The step that needs it asks again and gets the error.
                 let _ = loader.load(name);
@@ -425,6 +452,11 @@ mod tests {
         let order: Vec<Job> = std::iter::from_fn(|| queue.pop().map(|(_, job)| job)).take(4).collect();
         assert_eq!(order, ["a", "b", "c", "d"].map(module));
         queue.push(Urgency::Now, module("a"));
+        queue.pause(true);
+        queue.pause(false);
+        assert_eq!(queue.pop(), Some((Urgency::Now, module("a"))));
+        queue.push(Urgency::Now, module("a"));
+        queue.pause(true);
         queue.close();
         assert!(queue.pop().is_none());
     }

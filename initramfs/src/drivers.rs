@@ -35,6 +35,24 @@ pub struct Loader {
     states: Mutex<BTreeMap<String, State>>,
     changed: Condvar,
     stopped: AtomicBool,
+    paused: AtomicBool,
+}
+
+/// What one thread is about.
+#[derive(Debug, Default)]
+struct Attempt {
+    /// The modules that it is loading, which soft dependencies may lead back to.
+    above: Vec<String>,
+    /// Whether it is given up while the loader is paused.
+    for_a_device: bool,
+}
+
+/// Why a module was not loaded.
+enum Refusal {
+    /// It cannot be loaded.
+    Failed(String),
+    /// Nobody needs it any more; if somebody does, it is loaded then.
+    GivenUp,
 }
 
 impl Loader {
@@ -47,15 +65,26 @@ impl Loader {
             .filter(|name| table.modules.contains_key(name))
             .map(|name| (name, State::Failed("refused by modprobe.blacklist=".to_owned())))
             .collect();
-        Self { table, parameters, states: Mutex::new(states), changed: Condvar::new(), stopped: AtomicBool::new(false) }
+        Self {
+            table,
+            parameters,
+            states: Mutex::new(states),
+            changed: Condvar::new(),
+            stopped: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
+        }
     }
 
-    /// Loads what a device with this alias asks for.
-    pub fn load_for_alias(&self, modalias: &str) {
+    /// Loads what a device with this alias asks for; `false` if something of it was given up because of [`Self::pause`], so
+    /// that it is to be tried again.
+    pub fn load_for_alias(&self, modalias: &str) -> bool {
+        let mut whole = true;
         for name in self.table.for_alias(modalias) {
-            // The failure is kept, logged, and reported with the others by `failures`.
-            let _ = self.load(name);
+            let mut attempt = Attempt { for_a_device: true, ..Attempt::default() };
+            // A failure is kept, logged, and reported with the others by `failures`.
+            whole &= !matches!(self.load_below(name, &mut attempt), Err(Refusal::GivenUp));
         }
+        whole
     }
 
     /// Loads a module by name, after what it needs.
@@ -63,7 +92,17 @@ impl Loader {
     /// # Errors
     /// Why it is not loaded. The error is remembered: it comes again without a second attempt.
     pub fn load(&self, name: &str) -> Result<(), String> {
-        self.load_below(&normalize(name), &mut Vec::new())
+        match self.load_below(&normalize(name), &mut Attempt::default()) {
+            Ok(()) => Ok(()),
+            Err(Refusal::Failed(why)) => Err(why),
+            // Only what is loaded for a device is given up.
+            Err(Refusal::GivenUp) => Err("it was given up".to_owned()),
+        }
+    }
+
+    /// While paused, what is not begun for a device is given up. What is asked for by name is still loaded.
+    pub fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Release);
     }
 
     /// Ends the work: what is not begun is not loaded any more, and failures are not reported.
@@ -86,34 +125,33 @@ impl Loader {
         failures.collect()
     }
 
-    /// `above` holds the modules that this thread is loading, which soft dependencies may lead back to.
-    fn load_below(&self, name: &str, above: &mut Vec<String>) -> Result<(), String> {
+    fn load_below(&self, name: &str, attempt: &mut Attempt) -> Result<(), Refusal> {
         let Some((name, module)) = self.table.modules.get_key_value(name) else {
             return Ok(());
         };
-        if above.contains(name) {
+        if attempt.above.contains(name) {
             return Ok(());
         }
         if let Some(result) = self.claim(name) {
-            return result;
+            return result.map_err(Refusal::Failed);
         }
-        above.push(name.clone());
-        let result = self.load_claimed(name, module, above);
-        above.pop();
-        let state = match &result {
-            Ok(()) => State::Loaded,
-            Err(why) => {
+        attempt.above.push(name.clone());
+        let result = self.load_claimed(name, module, attempt);
+        attempt.above.pop();
+        match &result {
+            Ok(()) => drop(self.states().insert(name.clone(), State::Loaded)),
+            Err(Refusal::GivenUp) => drop(self.states().remove(name)),
+            Err(Refusal::Failed(why)) => {
                 // After the end of stage one the modules' files are gone, and udev loads what is missing.
                 if !self.stopped.load(Ordering::Acquire) {
                     log::warn!("driver {name} would not load: {why}");
                 }
-                State::Failed(why.clone())
+                self.states().insert(name.clone(), State::Failed(why.clone()));
             }
-        };
-        self.states().insert(name.clone(), state);
+        }
         self.changed.notify_all();
         for after in &module.after {
-            let _ = self.load_below(after, above);
+            let _ = self.load_below(after, attempt);
         }
         result
     }
@@ -141,16 +179,26 @@ impl Loader {
         }
     }
 
-    fn load_claimed(&self, name: &str, module: &Module, above: &mut Vec<String>) -> Result<(), String> {
-        if self.stopped.load(Ordering::Acquire) {
-            return Err("stage one is over".to_owned());
-        }
+    fn load_claimed(&self, name: &str, module: &Module, attempt: &mut Attempt) -> Result<(), Refusal> {
         for need in &module.needs {
-            self.load_below(need, above).map_err(|why| format!("it needs {need}: {why}"))?;
+            self.load_below(need, attempt).map_err(|refusal| match refusal {
+                Refusal::Failed(why) => Refusal::Failed(format!("it needs {need}: {why}")),
+                Refusal::GivenUp => Refusal::GivenUp,
+            })?;
         }
         for before in &module.before {
-            let _ = self.load_below(before, above);
+            let _ = self.load_below(before, attempt);
         }
+        if self.stopped.load(Ordering::Acquire) {
+            return Err(Refusal::Failed("stage one is over".to_owned()));
+        }
+        if attempt.for_a_device && self.paused.load(Ordering::Acquire) {
+            return Err(Refusal::GivenUp);
+        }
+        self.insert(name, module).map_err(Refusal::Failed)
+    }
+
+    fn insert(&self, name: &str, module: &Module) -> Result<(), String> {
         let path = format!("{}/{}", layout::MODULES, module.file);
         let parameters = self.parameters.get(name).map_or("", String::as_str);
         let parameters = CString::new(parameters).map_err(|_| "a parameter holds a NUL byte".to_owned())?;
@@ -219,6 +267,19 @@ mod tests {
     fn loader(modules: &[(&str, Module)], line: &str) -> Loader {
         let modules = modules.iter().map(|(name, module)| ((*name).to_owned(), module.clone())).collect();
         Loader::new(ModuleTable { kernel_release: "x".into(), modules, aliases: Vec::new() }, line)
+    }
+
+    #[test]
+    fn what_is_for_a_device_can_be_given_up_and_tried_again() {
+        let module = |file: &str| Module { file: file.into(), ..Module::default() };
+        let mut loader = loader(&[("a", module("no-such-file.ko"))], "");
+        loader.table.aliases.push(("pci:*".into(), "a".into()));
+        loader.pause(true);
+        assert!(!loader.load_for_alias("pci:x"));
+        assert!(loader.failures().is_empty());
+        assert!(loader.load("a").is_err(), "what a step asks for is tried");
+        loader.pause(false);
+        assert!(loader.load_for_alias("pci:x"));
     }
 
     #[test]

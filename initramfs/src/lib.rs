@@ -12,6 +12,7 @@ pub mod device_mapper;
 pub mod devices;
 pub mod drivers;
 pub mod exit_root;
+pub mod fat_root;
 pub mod hold;
 pub mod image;
 pub mod ioctl;
@@ -69,6 +70,7 @@ pub fn boot(stage: &mut Stage) -> Result<NewRoot, StepError> {
     let medium = stage.step("find-medium", |record| medium::find(&devices, &options, manifest, record, dog))?;
     let medium = stage.step("check-medium", |record| check::medium(medium, &options, manifest, record, dog))?;
     let source = stage.step("copy-to-ram", |record| to_ram::copy(medium, &options, manifest, record, dog))?;
+    devices.pause();
     let lower = stage.step("mount-image", |_| image::mount(source, &options, manifest, &devices))?;
     let root = stage.step("stack-root", |_| overlay::stack(&lower, &options, &devices))?;
     let root = stage.step("check-root", |_| root.checked(options.init.as_deref(), lower.task))?;

@@ -4,6 +4,7 @@
 use crate::block_device::{self, BlockDevice};
 use crate::carrier;
 use crate::devices::Devices;
+use crate::fat_root;
 use crate::loop_device;
 use crate::medium::Medium;
 use crate::mounts::{self, Mount};
@@ -18,6 +19,8 @@ use std::path::Path;
 const LARGEST: u64 = 256 << 10;
 /// The file's name, in the first folder of its file system.
 const NAME: &str = "sino.toml";
+/// What it ends with.
+const EXTENSION: &str = "toml";
 /// Where the EFI partition is mounted for as long as it is looked at.
 const PLACE: &str = "/run/sino/efi";
 
@@ -26,7 +29,9 @@ const PLACE: &str = "/run/sino/efi";
 /// # Errors
 /// There is one, and it cannot be read. The boot goes on without it.
 pub fn keep(medium: &Medium, devices: &Devices) -> Result<Option<String>> {
-    if let Some(partition) = efi_partition(&medium.device) {
+    if let Some(partition) = efi_partition(&medium.device)
+        && fat_root::may_hold(&partition.name, EXTENSION)
+    {
         let below = mount(&partition, devices)?;
         let found = copy(PLACE, Path::new(layout::STICK_CONFIG));
         // Nothing is open on it, so this can only fail if it is gone already.
