@@ -55,6 +55,9 @@ struct Options {
     /// Only cases with this text in their name; the values of the others stay as they were.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// Only contenders of stage one with one of these texts in their name, for example SINO,floor.
+    #[arg(long, value_name = "TEXT", value_delimiter = ',')]
+    contenders: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -93,7 +96,12 @@ fn run(command: Action) -> Result<()> {
 
 fn settings(options: &Options) -> Settings {
     let defaults = Settings::new(options.short);
-    Settings { rounds: options.rounds.unwrap_or(defaults.rounds), only: options.only.clone(), ..defaults }
+    Settings {
+        rounds: options.rounds.unwrap_or(defaults.rounds),
+        only: options.only.clone(),
+        contenders: options.contenders.clone(),
+        ..defaults
+    }
 }
 
 /// All measures; one that fails, in whole or in part, does not keep the others from being measured.

@@ -44,6 +44,8 @@ pub struct Settings {
     pub short: bool,
     /// Only cases with this text in their name ([`Settings::wants`]).
     pub only: Option<String>,
+    /// Only contenders with one of these texts in their name ([`Settings::wants_contender`]); all if empty.
+    pub contenders: Vec<String>,
     /// Folder of the finished image (`sino.iso`, `vmlinuz`, `initramfs.img`, ...), for [`crate::images::Paths::open`].
     pub image: PathBuf,
     /// The workspace's folder.
@@ -60,6 +62,7 @@ impl Settings {
             rounds: if short { SHORT_ROUNDS } else { ROUNDS },
             short,
             only: None,
+            contenders: Vec::new(),
             image: workspace().join("target/sino"),
             workspace: workspace(),
             target: target(),
@@ -70,6 +73,12 @@ impl Settings {
     #[must_use]
     pub fn wants(&self, case: &str) -> bool {
         self.only.as_ref().is_none_or(|only| case.contains(only.as_str()))
+    }
+
+    /// Whether a contender takes part.
+    #[must_use]
+    pub fn wants_contender(&self, name: &str) -> bool {
+        self.contenders.is_empty() || self.contenders.iter().any(|text| name.contains(text.as_str()))
     }
 
     /// Where the results are: `target/bench` of the workspace, whatever folder cargo builds in: root measures, and anybody makes

@@ -34,7 +34,9 @@ pub fn measure(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
         if !settings.wants(&case) {
             continue;
         }
-        interleaved(settings.rounds, &Contender::ALL, |&contender, round| {
+        let takes_part = |contender: &Contender| settings.wants_contender(contender.name());
+        let contenders: Vec<Contender> = Contender::ALL.into_iter().filter(takes_part).collect();
+        interleaved(settings.rounds, &contenders, |&contender, round| {
             let name = contender.name();
             let folder = folder(settings, NAME, &case, contender);
             let booted = boot(kit, &Trial::new(contender, bus, ram), &folder).and_then(|booted| {
