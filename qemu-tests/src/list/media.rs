@@ -182,7 +182,8 @@ fn files() -> Vec<Scenario> {
         initramfs_fault: Some(InitramfsFault::BrokenModule("nvme")),
         ..direct(
             "driver-broken-but-not-needed",
-            "",
+            // While the stick waits, the other driver is tried; otherwise the boot might well be over before.
+            "usb-storage.delay_use=3",
             vec![drive("medium", Bus::UsbStick, tiny), broken],
             booted(&["nvme"]),
         )
