@@ -268,8 +268,9 @@ impl Devices {
     /// No device is waited for any more: the rest of the boot has the CPU to itself. What a step needs is still loaded. After a
     /// failure, when this value is dropped, the work goes on, because a rescue shell needs a keyboard.
     pub fn pause(&self) {
-        self.loader.pause(true);
+        // The queue first: what the loader gives up goes back there, and is not to be taken again.
         self.queue.pause(true);
+        self.loader.pause(true);
     }
 
     /// Ends the work: what is not begun is left to the new root's udev. Returns the drivers that would not load.
@@ -423,6 +424,7 @@ fn work(loader: &Loader, queue: &Queue) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sino_boot::modules::ModuleTable;
 
     #[test]
     fn what_a_medium_is_most_likely_behind_comes_first() {
@@ -452,12 +454,23 @@ mod tests {
         let order: Vec<Job> = std::iter::from_fn(|| queue.pop().map(|(_, job)| job)).take(4).collect();
         assert_eq!(order, ["a", "b", "c", "d"].map(module));
         queue.push(Urgency::Now, module("a"));
-        queue.pause(true);
-        queue.pause(false);
-        assert_eq!(queue.pop(), Some((Urgency::Now, module("a"))));
-        queue.push(Urgency::Now, module("a"));
-        queue.pause(true);
         queue.close();
         assert!(queue.pop().is_none());
+    }
+
+    #[test]
+    fn nothing_is_taken_in_a_pause_and_a_failure_ends_it() {
+        let (_sender, events) = mpsc::channel();
+        let (loader, queue) = (Arc::new(Loader::new(ModuleTable::default(), "")), Arc::new(Queue::default()));
+        let devices = Devices { loader, queue: Arc::clone(&queue), events, again: Box::new(|| {}) };
+        devices.pause();
+        queue.push(Urgency::Rest, Job::Module("keyboard"));
+        let (sender, takes) = mpsc::channel();
+        let worker = std::thread::spawn(move || sender.send(queue.pop()));
+        assert!(takes.recv_timeout(Duration::from_millis(200)).is_err(), "taken in the pause");
+        drop(devices);
+        let job = takes.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert_eq!(job, Some((Urgency::Rest, Job::Module("keyboard"))));
+        worker.join().unwrap().unwrap();
     }
 }
