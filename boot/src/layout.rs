@@ -75,6 +75,10 @@ pub const RUN_MANIFEST: &str = "/run/sino/manifest.json";
 pub const MODULE_TABLE: &str = "/sino/modules.table";
 /// The folder inside the initramfs with one `NAME.ko` (or `NAME.ko.xz`) for each module of the table.
 pub const MODULES: &str = "/sino/modules";
+/// The archive inside the initramfs with the modules that few machines need: a squashfs.
+pub const SELDOM_ARCHIVE: &str = "/sino/seldom.squashfs";
+/// Where stage one mounts that archive when the first of them is asked for; their files in the table are `seldom/NAME.ko`.
+pub const SELDOM_MODULES: &str = "/sino/modules/seldom";
 /// The statically linked busybox inside the initramfs; only the rescue shell uses it.
 pub const BUSYBOX: &str = "/sino/busybox";
 /// The root image's path on the medium.

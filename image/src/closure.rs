@@ -45,33 +45,56 @@ struct Depmod<'a> {
     soft: BTreeMap<String, Soft>,
 }
 
-/// The closure of all modules whose path is wanted.
+/// The closure of all modules whose path is wanted. Those at hand, and what they need, have their files directly in the folder, the
+/// others in the folder `seldom` of it.
 ///
 /// # Errors
-/// A line that depmod does not write, or a needed module that is nowhere.
-pub fn resolve(release: &str, texts: &DepmodTexts, is_wanted: impl Fn(&str) -> bool) -> Result<Closure> {
+/// A line that depmod does not write, a needed module that is nowhere, or nothing at hand to open the archive of the others with.
+pub fn resolve(
+    release: &str,
+    texts: &DepmodTexts,
+    is_wanted: impl Fn(&str) -> bool,
+    is_at_hand: impl Fn(&str) -> bool,
+) -> Result<Closure> {
     let depmod = Depmod::parse(texts)?;
-    let wanted = depmod.modules.iter().filter(|(_, (path, _))| is_wanted(path));
-    let mut open: Vec<String> = wanted.map(|(name, _)| name.clone()).collect();
-    let mut table = ModuleTable { kernel_release: release.to_owned(), ..ModuleTable::default() };
-    let mut sources = BTreeMap::new();
-    while let Some(name) = open.pop() {
-        if table.modules.contains_key(&name) {
-            continue;
-        }
-        let (path, needs) =
-            depmod.modules.get(&name).with_context(|| format!("module {name} is not in modules.dep"))?;
-        let module = depmod.module(&name, needs);
-        open.extend(module.needs.iter().chain(&module.before).chain(&module.after).cloned());
-        sources.insert(name.clone(), (*path).to_owned());
-        table.modules.insert(name, module);
+    let chosen = |rule: &dyn Fn(&str) -> bool| -> Vec<String> {
+        depmod.modules.iter().filter(|(_, (path, _))| rule(path)).map(|(name, _)| name.clone()).collect()
+    };
+    let (mut table, sources) = depmod.below(release, chosen(&is_wanted))?;
+    let (at_hand, _) = depmod.below(release, chosen(&is_at_hand))?;
+    for (name, module) in table.modules.iter_mut().filter(|(name, _)| !at_hand.modules.contains_key(*name)) {
+        ensure!(!OPENS_THE_ARCHIVE.contains(&name.as_str()), "module {name} is in the archive that is opened with it");
+        module.file = format!("{SELDOM}{}", module.file);
     }
-    let of_table = depmod.aliases.iter().filter(|(_, module)| table.modules.contains_key(module));
-    table.aliases = of_table.map(|(pattern, module)| ((*pattern).to_owned(), module.clone())).collect();
     Ok(Closure { table, sources })
 }
 
+/// The folder of the modules that are in the archive, as it stands in the table.
+pub const SELDOM: &str = "seldom/";
+/// What stage one opens the archive with.
+const OPENS_THE_ARCHIVE: [&str; 2] = ["loop", "squashfs"];
+
 impl<'a> Depmod<'a> {
+    /// The modules of these names with all that they need.
+    fn below(&self, release: &str, mut open: Vec<String>) -> Result<(ModuleTable, BTreeMap<String, String>)> {
+        let mut table = ModuleTable { kernel_release: release.to_owned(), ..ModuleTable::default() };
+        let mut sources = BTreeMap::new();
+        while let Some(name) = open.pop() {
+            if table.modules.contains_key(&name) {
+                continue;
+            }
+            let (path, needs) =
+                self.modules.get(&name).with_context(|| format!("module {name} is not in modules.dep"))?;
+            let module = self.module(&name, needs);
+            open.extend(module.needs.iter().chain(&module.before).chain(&module.after).cloned());
+            sources.insert(name.clone(), (*path).to_owned());
+            table.modules.insert(name, module);
+        }
+        let of_table = self.aliases.iter().filter(|(_, module)| table.modules.contains_key(module));
+        table.aliases = of_table.map(|(pattern, module)| ((*pattern).to_owned(), module.clone())).collect();
+        Ok((table, sources))
+    }
+
     fn parse(texts: &'a DepmodTexts) -> Result<Self> {
         let mut modules = BTreeMap::new();
         for line in texts.dep.lines().filter(|line| !line.is_empty()) {
@@ -187,7 +210,7 @@ mod tests {
 
     fn closure() -> Closure {
         let wanted = |path: &str| path.contains("ext4") || path.contains("usb-storage");
-        resolve("6.12", &texts(), wanted).unwrap()
+        resolve("6.12", &texts(), wanted, |path| path.contains("usb-storage")).unwrap()
     }
 
     #[test]
@@ -201,6 +224,21 @@ mod tests {
         assert_eq!(table.modules["usb_storage"].after, ["uas"]);
         assert_eq!(table.modules["ext4"].before, ["crc32c_intel", "crc32c_generic"]);
         assert_eq!(closure().sources["crc32c_intel"], "kernel/arch/x86/crypto/crc32c-intel.ko.xz");
+    }
+
+    #[test]
+    fn what_is_at_hand_has_its_needs_beside_it_and_the_rest_is_in_the_archive() {
+        let table = closure().table;
+        let file = |name: &str| table.modules[name].file.as_str();
+        assert_eq!(
+            ["usb_storage", "usbcore", "base", "uas"].map(file),
+            ["usb_storage.ko", "usbcore.ko", "base.ko", "uas.ko"]
+        );
+        assert_eq!(["ext4", "jbd2"].map(file), ["seldom/ext4.ko", "seldom/jbd2.ko"]);
+        let mut texts = texts();
+        texts.dep.push_str("kernel/drivers/block/loop.ko:\n");
+        let error = resolve("6.12", &texts, |path| path.contains("loop"), |_| false).unwrap_err().to_string();
+        assert!(error.contains("loop"), "{error}");
     }
 
     #[test]
@@ -220,16 +258,16 @@ mod tests {
     fn a_missing_module_is_named() {
         let mut texts = texts();
         texts.dep = texts.dep.replace("kernel/fs/mbcache.ko.xz:\n", "");
-        let error = resolve("6.12", &texts, |path| path.contains("ext4")).unwrap_err().to_string();
+        let error = resolve("6.12", &texts, |path| path.contains("ext4"), |_| true).unwrap_err().to_string();
         assert!(error.contains("mbcache"), "{error}");
-        assert!(resolve("6.12", &DepmodTexts::default(), |_| true).is_err());
+        assert!(resolve("6.12", &DepmodTexts::default(), |_| true, |_| true).is_err());
     }
 
     #[test]
     fn what_is_built_in_is_not_needed() {
         let mut texts = texts();
         texts.builtin.push_str("kernel/fs/mbcache.ko\n");
-        let table = resolve("6.12", &texts, |path| path.contains("ext4")).unwrap().table;
+        let table = resolve("6.12", &texts, |path| path.contains("ext4"), |_| true).unwrap().table;
         assert_eq!(table.modules["ext4"].needs, ["jbd2"]);
     }
 }

@@ -1,15 +1,16 @@
 //! The initramfs file: up to three archives behind one another, as the kernel accepts them.
 //!
 //! 1. CPU microcode, uncompressed, when installed (see [`crate::microcode`]).
-//! 2. The kernel modules as one zstd of unpacked `.ko` files: the same for every image of one kernel, so it is cached.
+//! 2. The kernel modules as one zstd: those that most machines need as unpacked `.ko` files, the others as a squashfs that stage
+//!    one mounts when a device asks for one of them (`docs/decisions/0020`). The same for every image of one kernel, so it is cached.
 //! 3. Stage one itself, its manifest and table, and the rescue shell's busybox: small, made for each image.
 //!
 //! The zstd parts together must not exceed [`LIMIT`].
 
-use crate::cache::{Cache, Key};
-use crate::closure::{self, Closure, DepmodTexts};
+use crate::cache::{Cache, Key, create_folder, remove};
+use crate::closure::{self, Closure, DepmodTexts, SELDOM};
 use crate::cpio::{Archive, Kind};
-use crate::{command, microcode, module_set};
+use crate::{command, microcode, module_set, squashfs};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use sino_boot::layout;
@@ -18,9 +19,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What the zstd parts of an initramfs may have together: a slow stick reads them before anything is on the screen.
-pub const LIMIT: u64 = 8_000_000;
+pub const LIMIT: u64 = 7_800_000;
 /// Raised when the way segments are made changes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// How hard to compress the modules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,16 +88,22 @@ impl Parts {
     /// # Errors
     /// A file that cannot be read, or a tool that fails.
     pub fn make(sources: &Sources<'_>, effort: Effort, cache: &Cache, fresh: bool) -> Result<Self> {
-        let closure = closure::resolve(sources.kernel_release, &depmod_texts(sources.modules)?, module_set::is_wanted)
-            .context("choosing the initramfs's modules")?;
+        let closure = closure::resolve(
+            sources.kernel_release,
+            &depmod_texts(sources.modules)?,
+            module_set::is_wanted,
+            module_set::is_at_hand,
+        )
+        .context("choosing the initramfs's modules")?;
         let mut key = Key::new("modules", FORMAT)
             .with("effort", effort.options().join(" "))
-            .with("epoch", sources.epoch.to_le_bytes());
+            .with("epoch", sources.epoch.to_le_bytes())
+            .with("table", closure.table.to_text());
         for (name, path) in &closure.sources {
             key = key.with_file(name, &sources.modules.join(path))?;
         }
         let packed = cache.get("segments", &key, fresh, |path| {
-            let archive = modules_archive(&closure, sources.modules)?;
+            let archive = modules_archive(&closure, sources, &path.with_extension("seldom"))?;
             compress(&archive.to_bytes(sources.epoch)?, effort.options(), path)
         })?;
         let modules = fs::read(&packed).with_context(|| format!("reading {}", packed.display()))?;
@@ -209,13 +216,25 @@ fn depmod_texts(folder: &Path) -> Result<DepmodTexts> {
     })
 }
 
-fn modules_archive(closure: &Closure, folder: &Path) -> Result<Archive> {
+fn modules_archive(closure: &Closure, sources: &Sources<'_>, work: &Path) -> Result<Archive> {
+    let seldom = work.join("modules");
+    create_folder(&seldom)?;
     let mut archive = Archive::new();
     for (name, module) in &closure.table.modules {
         let source = closure.sources.get(name).with_context(|| format!("module {name} has no file"))?;
-        let path = format!("{}/{}", inner(layout::MODULES), module.file);
-        archive.file(&path, 0o644, unpacked(&folder.join(source))?)?;
+        let bytes = unpacked(&sources.modules.join(source))?;
+        if let Some(file) = module.file.strip_prefix(SELDOM) {
+            let path = seldom.join(file);
+            fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
+        } else {
+            archive.file(&format!("{}/{}", inner(layout::MODULES), module.file), 0o644, bytes)?;
+        }
     }
+    let packed = work.join("squashfs");
+    squashfs::pack_smallest(&seldom, &packed, sources.epoch)?;
+    let bytes = fs::read(&packed).with_context(|| format!("reading {}", packed.display()))?;
+    archive.file(inner(layout::SELDOM_ARCHIVE), 0o644, bytes)?;
+    remove(work)?;
     Ok(archive)
 }
 

@@ -157,6 +157,40 @@ const UNWANTED: &[&str] = &[
     "drivers/mmc/core/sdio_uart",
 ];
 
+/// What lies unpacked in the initramfs: what most machines need for their medium and a keyboard, and for every root. The rest is in an
+/// archive that stage one opens when a device asks for something in it. The same rules as for all modules.
+const AT_HAND: &[&str] = &[
+    "drivers/ata/ahci",
+    "drivers/ata/ata_generic",
+    "drivers/ata/ata_piix",
+    "drivers/block/",
+    "drivers/cdrom/",
+    "drivers/char/",
+    "drivers/hid/hid",
+    "drivers/hid/hid-generic",
+    "drivers/hid/usbhid/",
+    "drivers/input/",
+    "drivers/md/",
+    "drivers/nvme/",
+    "drivers/scsi/scsi_mod",
+    "drivers/scsi/sd_mod",
+    "drivers/scsi/sr_mod",
+    "drivers/scsi/virtio_scsi",
+    "drivers/scsi/vmw_pvscsi",
+    "drivers/usb/common/",
+    "drivers/usb/core/",
+    "drivers/usb/host/",
+    "drivers/usb/storage/uas",
+    "drivers/usb/storage/usb-storage",
+    "drivers/virtio/",
+    "fs/efivarfs/",
+    "fs/fat/",
+    "fs/isofs/",
+    "fs/nls/",
+    "fs/overlayfs/",
+    "fs/squashfs/",
+];
+
 /// Modules that another asks for by name while it works, when no program could load them: (module, what it asks for).
 ///
 /// FAT and ISO 9660 ask for character sets, ext4 for a checksum, dm-verity for a hash.
@@ -171,12 +205,19 @@ pub const ASKS_FOR: &[(&str, &[&str])] = &[
 /// Whether the module at this path (below the release's folder, such as `kernel/fs/fat/vfat.ko.xz`) is wanted.
 #[must_use]
 pub fn is_wanted(path: &str) -> bool {
+    listed(path, WANTED) && !listed(path, UNWANTED)
+}
+
+/// Whether a wanted module lies unpacked in the initramfs.
+#[must_use]
+pub fn is_at_hand(path: &str) -> bool {
+    is_wanted(path) && listed(path, AT_HAND)
+}
+
+fn listed(path: &str, rules: &[&str]) -> bool {
     let Some(path) = path.strip_prefix("kernel/") else { return false };
     let plain = path.split(".ko").next().unwrap_or(path);
-    let listed = |rules: &[&str]| {
-        rules.iter().any(|rule| if rule.ends_with('/') { plain.starts_with(rule) } else { plain == *rule })
-    };
-    listed(WANTED) && !listed(UNWANTED)
+    rules.iter().any(|rule| if rule.ends_with('/') { plain.starts_with(rule) } else { plain == *rule })
 }
 
 #[cfg(test)]
@@ -208,6 +249,20 @@ mod tests {
             ("updates/drivers/ata/ahci.ko", false),
         ] {
             assert_eq!(is_wanted(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_most_machines_need_is_at_hand() {
+        for (path, expected) in [
+            ("kernel/drivers/usb/storage/usb-storage.ko.xz", true),
+            ("kernel/drivers/usb/storage/ums-karma.ko.xz", false),
+            ("kernel/drivers/block/loop.ko", true),
+            ("kernel/fs/squashfs/squashfs.ko.xz", true),
+            ("kernel/drivers/scsi/mpt3sas/mpt3sas.ko.xz", false),
+            ("kernel/drivers/block/nbd.ko", false),
+        ] {
+            assert_eq!(is_at_hand(path), expected, "{path}");
         }
     }
 }

@@ -29,6 +29,24 @@ pub fn pack(folder: &Path, image: &Path, packing: Packing, excluded: &[&str]) ->
     Ok(())
 }
 
+/// Packs `folder` into the new file `image` for the fewest bytes, with xz and its filter for programs of this processor; everything
+/// belongs to root and has the time `epoch`, seconds since 1970.
+///
+/// # Errors
+/// mksquashfs fails.
+pub fn pack_smallest(folder: &Path, image: &Path, epoch: u64) -> Result<()> {
+    let mut command = Command::new("mksquashfs");
+    command
+        .arg(folder)
+        .arg(image)
+        .args(["-noappend", "-no-progress", "-quiet", "-no-xattrs", "-all-root"])
+        .args(["-comp", "xz", "-Xbcj", "x86", "-b", "1M"])
+        .args(["-mkfs-time", &epoch.to_string(), "-all-time", &epoch.to_string()])
+        .env_remove("SOURCE_DATE_EPOCH");
+    command::run(&mut command)?;
+    Ok(())
+}
+
 fn command_line(folder: &Path, image: &Path, packing: Packing, excluded: &[&str]) -> Command {
     let mut command = Command::new("mksquashfs");
     command

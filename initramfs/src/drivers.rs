@@ -4,6 +4,8 @@
 //! taken for built in. Parameters on the kernel's command line (`usb-storage.delay_use=0`) are passed on, and
 //! `modprobe.blacklist=` is obeyed, as modprobe(8) does.
 
+use crate::seldom;
+use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use sino_boot::layout;
@@ -11,7 +13,7 @@ use sino_boot::modules::{Module, ModuleTable, normalize};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// `MODULE_INIT_COMPRESSED_FILE` of `include/uapi/linux/module.h`: the kernel unpacks the file itself.
@@ -36,6 +38,8 @@ pub struct Loader {
     changed: Condvar,
     stopped: AtomicBool,
     paused: AtomicBool,
+    /// Whether the archive of drivers that few machines need could be mounted, once it was tried.
+    seldom: OnceLock<Result<(), String>>,
 }
 
 /// What one thread is about.
@@ -72,6 +76,7 @@ impl Loader {
             changed: Condvar::new(),
             stopped: AtomicBool::new(false),
             paused: AtomicBool::new(false),
+            seldom: OnceLock::new(),
         }
     }
 
@@ -203,8 +208,7 @@ impl Loader {
         let parameters = self.parameters.get(name).map_or("", String::as_str);
         let parameters = CString::new(parameters).map_err(|_| "a parameter holds a NUL byte".to_owned())?;
         let flags = if module.file.ends_with(".ko.xz") { COMPRESSED } else { 0 };
-        let file = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|error| format!("opening {path}: {error}"))?;
+        let file = self.open(&path)?;
         match rustix::system::finit_module(&file, &parameters, flags) {
             Ok(()) => {
                 log::debug!("driver {name} loaded");
@@ -219,6 +223,20 @@ impl Loader {
             }
             Err(error) => Err(format!("{error}")),
         }
+    }
+
+    /// Opens a module's file, and mounts the archive for the first that is in there.
+    fn open(&self, path: &str) -> Result<OwnedFd, String> {
+        let open = || rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let mut file = open();
+        if matches!(file, Err(Errno::NOENT)) && path.starts_with(layout::SELDOM_MODULES) {
+            for name in seldom::NEEDS {
+                self.load(name).map_err(|why| format!("its archive needs {name}: {why}"))?;
+            }
+            self.seldom.get_or_init(|| seldom::mount().map_err(|error| format!("{error:#}"))).clone()?;
+            file = open();
+        }
+        file.map_err(|error| format!("opening {path}: {error}"))
     }
 
     fn states(&self) -> MutexGuard<'_, BTreeMap<String, State>> {

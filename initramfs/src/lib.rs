@@ -32,6 +32,7 @@ pub mod partition_table;
 pub mod preparation;
 pub mod progress;
 pub mod rescue;
+pub mod seldom;
 pub mod stick_config;
 pub mod superblock;
 pub mod switch_root;

@@ -4,7 +4,7 @@
 //! executes the init. Only a checked root gets here.
 
 use crate::keeper::{self, Task};
-use crate::mounts;
+use crate::{mounts, seldom};
 use anyhow::{Context, Result, anyhow};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
@@ -29,6 +29,7 @@ pub struct NewRoot {
 
 /// Enters the root and executes its init with `arguments`. Returns only if that failed.
 pub fn enter(root: &NewRoot, arguments: Vec<OsString>) -> anyhow::Error {
+    seldom::release();
     let old = match change_root() {
         Ok(old) => old,
         Err(error) => return error.context("switching to the new root"),

@@ -190,8 +190,11 @@ pub fn break_initramfs(initramfs: &Path, copy: &Path, manifest: &Manifest, fault
             // both are put there, and the one that is not asked for does no harm.
             let spellings = BTreeSet::from([name.replace('_', "-"), name.replace('-', "_")]);
             for spelling in spellings {
-                for ending in ["ko", "ko.xz"] {
-                    let path = format!("{}/{spelling}.{ending}", below_root(layout::MODULES));
+                for (folder, ending) in [layout::MODULES, layout::SELDOM_MODULES]
+                    .into_iter()
+                    .flat_map(|folder| ["ko", "ko.xz"].map(|ending| (folder, ending)))
+                {
+                    let path = format!("{}/{spelling}.{ending}", below_root(folder));
                     over.file(&path, 0o644, "not a kernel module")?;
                 }
             }
