@@ -277,7 +277,7 @@ mod tests {
     fn too_much_is_refused_with_numbers() {
         let sizes = Sizes { modules: LIMIT, stage_one: 1, microcode: 99_000_000, ..Sizes::default() };
         let error = check_limit(&sizes).unwrap_err().to_string();
-        assert!(error.contains("8000001 bytes") && error.contains("module_set"), "{error}");
+        assert!(error.contains("7800001 bytes") && error.contains("module_set"), "{error}");
         // The microcode does not count.
         assert!(check_limit(&Sizes { microcode: 99_000_000, ..Sizes::default() }).is_ok());
     }
