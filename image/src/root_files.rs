@@ -196,6 +196,14 @@ ExecStartPost=-/bin/sh -c 'for file in /run/xenstore.pid /run/xenconsoled.pid /r
 [ ! -s $file ] || cat $file > /sys/fs/cgroup/system.slice/xen.service/cgroup.procs; done'
 ";
 
+/// Stage two's udevd ends before systemd's begins, also when a slow disk has held it beyond the hand-over.
+const UDEVD: &str = "\
+# One udevd at a time: while a driver or volume still waits for stage two's, this one begins later.
+[Service]
+ExecStartPre=-+/usr/sbin/sino-init make-way
+TimeoutStartSec=240
+";
+
 const OUR_MOUNTS: &str = "\
 # The root lies on these: systemd must not take them down before the root itself, and cannot.
 [Unit]
@@ -230,6 +238,7 @@ pub fn all(config: &Config, facts: &str) -> Vec<RootFile> {
         file("etc/ssh/sshd_config.d/sino.conf", SSH),
         file("etc/systemd/system/run-sino-.mount.d/sino.conf", OUR_MOUNTS),
         file("etc/systemd/system/xen.service.d/sino.conf", XEN),
+        file("etc/systemd/system/systemd-udevd.service.d/sino.conf", UDEVD),
         file("etc/systemd/system/sino.service", SUPERVISOR),
         file("etc/systemd/system/sino-keeper.service", KEEPER),
         file("etc/systemd/system/sino-network-online.service", ONLINE),

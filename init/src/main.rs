@@ -4,7 +4,7 @@
 use kmsg_logger::KmsgLogger;
 use log::Level;
 use sino_boot::{console, stage};
-use sino_init::{adopt, command, process_one, supervisor};
+use sino_init::{adopt, command, process_one, supervisor, udev};
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -26,6 +26,11 @@ fn main() -> ExitCode {
         ("sino-init", "adopt") => result(adopt::supervisor()),
         ("sino-init", "adopt-keeper") => result(adopt::keeper()),
         ("sino-init", "stopping") => result(adopt::stopping()),
+        ("sino-init", "make-way") => {
+            log_to_kernel();
+            udev::make_way();
+            ExitCode::SUCCESS
+        }
         ("sino-init", _) => {
             eprintln!("sino-init is started by SINO's initramfs as process 1; to see how this boot went: sino status");
             ExitCode::from(2)

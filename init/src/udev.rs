@@ -30,6 +30,8 @@ const SUBSYSTEMS: [&str; 11] =
 const DEBIANS_WITHIN: Duration = Duration::from_secs(120);
 /// How long the hand-over waits for whoever needs udev, in seconds. Volumes are activated in far less, unless a disk hangs.
 const HELD_FOR: u32 = 30;
+/// How long Debian's udevd waits for them after that, in seconds; then both run.
+const MAKES_WAY_WITHIN: u32 = 120;
 /// How long it waits for udevd's end.
 const END_WITHIN: Duration = Duration::from_secs(8);
 /// The daemon's name as a process.
@@ -144,8 +146,8 @@ pub fn settle(limit: Duration) -> Result<bool> {
 }
 
 /// Ends stage two's udevd, so that systemd's can take over. Not while somebody [`hold`]s it: the events that he waits for would
-/// be lost, and he would wait for ever. Held for too long, it stays, and [`end_left`] ends it later; two that both see to an event
-/// do no harm beyond a line in the log.
+/// be lost, and he would wait for ever. Held for too long, it stays, and [`end_left`] ends it later; Debian's begins after that
+/// ([`make_way`]).
 pub fn end() {
     if !Path::new(DAEMON).exists() {
         return;
@@ -161,6 +163,19 @@ pub fn end() {
     }
     // Whoever needs it from here on finds that Debian takes over, and waits for its udevd.
     terminate();
+}
+
+/// What Debian's udevd waits for before it begins: that nobody holds stage two's, which then ends. Two that see to the same volume
+/// at the same time may leave udev's database with what the first event says of it, which is that it is not ready.
+pub fn make_way() {
+    if Path::new(layout::UDEV_LOCK).exists() && !is_free_within(MAKES_WAY_WITHIN) {
+        let text = format!(
+            "drivers or volumes are still waited for after {MAKES_WAY_WITHIN} s; Debian's udevd begins beside stage two's, and a \
+             volume may lack its links below /dev: dmesg, lsblk, then udevadm trigger"
+        );
+        return console::say(&text, Level::Warn);
+    }
+    end_left();
 }
 
 /// Ends stage two's udevd if it is still there beside Debian's.
