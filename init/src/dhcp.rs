@@ -21,5 +21,5 @@ pub mod packet;
 mod timing;
 
 pub use client::{Event, Settings};
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, announce};
 pub use lease::{Lease, LeaseRoute};

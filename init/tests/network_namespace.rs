@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         trial("of_two_cards_the_first_is_taken_and_never_both", first_of_two),
         trial("a_card_waits_until_udev_is_done", udev),
         trial("fixed_addresses_and_routes", fixed),
+        trial("a_neighbour_that_knew_a_fixed_address_elsewhere_is_told", told),
         trial("a_changed_configuration_changes_only_the_difference", reconfigured),
         trial("the_same_plan_twice_changes_nothing", same_plan),
         trial("a_new_supervisor_changes_nothing", restarted),
@@ -196,6 +197,21 @@ fn fixed(net: &mut Net) -> Outcome {
     let bridge = &state.bridges["xenbr0"];
     equal("origins", &bridge.addresses.iter().all(|address| address.origin == Origin::Static), &true)?;
     equal("gateways", &bridge.gateways, &vec!["192.0.2.1".parse()?, "fe80::1".parse()?])
+}
+
+/// The neighbour asks nothing: it only has what it knew before, and hears.
+fn told(net: &mut Net) -> Outcome {
+    net.card("eth0", true)?;
+    let knows = "ip address add 192.0.2.1/24 dev p-eth0 && \
+                 ip neighbour replace 192.0.2.5 lladdr 02:00:00:00:00:99 dev p-eth0 nud stale";
+    net.at_switch(&["sh", "-c", knows])?;
+    net.start(FIXED)?;
+    let hears = |mac: &str| {
+        format!("timeout 10 sh -c 'until ip neighbour show 192.0.2.5 dev p-eth0 | grep -q {mac}; do sleep 0.1; done'")
+    };
+    net.at_switch(&["sh", "-c", &hears("00:16:3e:00:00:05")])?;
+    net.reconfigure(&FIXED.replace("00:16:3e:00:00:05", "00:16:3e:00:00:06"))?;
+    net.at_switch(&["sh", "-c", &hears("00:16:3e:00:00:06")])
 }
 
 fn reconfigured(net: &mut Net) -> Outcome {

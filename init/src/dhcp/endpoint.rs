@@ -8,7 +8,7 @@
 use super::arp_filter;
 use super::client::{Action, ArpWatch, Client, Now};
 use super::link_address::LinkAddress;
-use super::packet::{CLIENT_PORT, SERVER_PORT};
+use super::packet::{CLIENT_PORT, SERVER_PORT, arp_announcement};
 use super::{Event, Lease, Settings};
 use anyhow::{Context, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -234,6 +234,14 @@ impl Endpoint {
             }
         }
     }
+}
+
+/// Tells every host on a link that this address is here (RFC 5227, 2.3).
+///
+/// # Errors
+/// The kernel refuses a packet socket, or to send.
+pub fn announce(index: u32, mac: [u8; 6], address: Ipv4Addr) -> Result<()> {
+    send_raw(None, index, eth::ARP, &arp_announcement(mac, address))
 }
 
 /// A socket for packets of one protocol on one interface, without their Ethernet headers (packet(7)).

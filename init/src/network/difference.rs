@@ -221,10 +221,14 @@ impl<'a> Round<'a> {
     fn create_links(&mut self) {
         let plan = self.wanted.plan;
         for (name, bond) in &plan.bonds {
-            // Its first card's, whatever order the cards come in: a server may know the host by it.
-            let mac =
-                bond.ports.iter().find_map(|port| self.usable(port)).and_then(|port| port.permanent_mac.or(port.mac));
-            self.create(name, Kind::Bond, Some(NewLink::Bond(bond.kind)), mac);
+            // Its first card's, whatever order the cards come in: a server may know the host by it. If that may be one that
+            // udev is still to name, the bond waits as long as any card does.
+            let first = bond.ports.first().and_then(|port| self.usable(port));
+            if first.is_none() && !self.world.unsettled.is_empty() {
+                continue;
+            }
+            let card = first.or_else(|| bond.ports.iter().find_map(|port| self.usable(port)));
+            self.create(name, Kind::Bond, Some(NewLink::Bond(bond.kind)), card.and_then(own_mac));
         }
         for (name, bridge) in &plan.bridges {
             self.create(name, Kind::Bridge, Some(NewLink::Bridge), bridge.mac);
@@ -412,6 +416,15 @@ impl<'a> Round<'a> {
     }
 
     fn macs(&mut self) {
+        // A bond that was made while its first card was not there yet has another one's until that comes.
+        for (name, bond) in &self.wanted.plan.bonds {
+            let Some(link) = self.own(name, Kind::Bond) else { continue };
+            let first = bond.ports.first().and_then(|port| self.usable(port));
+            let mac = first.filter(|card| card.master == Some(link.index)).and_then(|card| card.permanent_mac);
+            if let Some(mac) = mac.filter(|_| mac != link.mac) {
+                self.acts.push(Act::Mac { link: link.clone(), mac });
+            }
+        }
         for (_, bridge, link) in self.bridges() {
             // A bond has its cards' address only when there is a card in it.
             let tells = |port: &&Link| {
@@ -439,6 +452,11 @@ impl<'a> Round<'a> {
             self.acts.push(Act::Up { link: link.clone(), up: true });
         }
     }
+}
+
+/// The MAC address that is the card's own, also while it is in a bond.
+fn own_mac(card: &Link) -> Option<Mac> {
+    card.permanent_mac.or(card.mac)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! reads what is there and does what differs. When it ends, whyever, everything stays as it is; one that is started later
 //! goes on from `network.json`.
 
+mod announce;
 mod clients;
 mod converge;
 mod publish;
@@ -189,6 +190,8 @@ pub struct Engine {
     clients: BTreeMap<String, Client>,
     known_leases: BTreeMap<String, Lease>,
     announced: AnnouncedServers,
+    /// The host's own addresses that its neighbours were told of.
+    told: announce::Announced,
     /// What stands in the way at the moment, and was said.
     troubles: BTreeSet<String>,
     /// What is missing, like a cable: kept in the state at once, but said only after some time.
@@ -308,6 +311,7 @@ impl Engine {
             clients: BTreeMap::new(),
             known_leases: BTreeMap::new(),
             announced: AnnouncedServers::default(),
+            told: announce::Announced::new(),
             troubles: BTreeSet::new(),
             missing: BTreeSet::new(),
             unwritten: String::new(),
@@ -378,6 +382,7 @@ impl Engine {
             let now = now();
             let due = |deadline: Option<Duration>| deadline.is_some_and(|deadline| deadline <= now);
             look |= due(self.settles) || due(self.retry.map(|(at, _)| at)) || due(self.missing_deadline());
+            look |= due(self.announcement_deadline());
             if due(self.announced.next_end().map(Duration::from_secs)) {
                 self.announced.forget_old(now.as_secs());
                 look = true;
@@ -405,7 +410,8 @@ impl Engine {
     fn wait(&self) -> Result<Woken> {
         let announced = self.announced.next_end().map(Duration::from_secs);
         let retry = self.retry.map(|(at, _)| at);
-        let deadlines = [self.settles, retry, self.missing_deadline(), announced, self.client_deadline()];
+        let again = self.announcement_deadline();
+        let deadlines = [self.settles, retry, self.missing_deadline(), announced, again, self.client_deadline()];
         let dhcp: Vec<BorrowedFd<'_>> = self.clients.values().flat_map(Client::fds).collect();
         let mut fds: Vec<PollFd<'_>> = [self.wake.as_fd(), self.events.fd(), self.announcements.fd(), self.udev.fd()]
             .into_iter()

@@ -182,6 +182,34 @@ fn a_bond_with_vlans_below_two_bridges_comes_to_rest() {
 }
 
 #[test]
+fn a_bond_has_its_first_cards_mac_whatever_order_the_cards_come_in() {
+    let plan = plan("[bond.bond0]\nports = ['eth0', 'eth1']\n[bridge.xenbr0]\nports = ['bond0']\naddresses = ['dhcp']\n");
+    let mut whole = machine(&["eth0", "eth1"]);
+    whole.links.iter_mut().for_each(|card| card.permanent_mac = card.mac);
+    let first = whole.named("eth0").unwrap().clone();
+    let mac = first.permanent_mac;
+
+    // udev is still to name the first: the bond waits for it.
+    let (mut world, mut made) = (whole.clone(), Made::default());
+    world.unsettled.insert(first.index);
+    converge(&plan, &BTreeMap::new(), &mut world, &mut made);
+    assert!(world.named("bond0").is_none(), "{:?}", world.links);
+    world.unsettled.clear();
+    converge(&plan, &BTreeMap::new(), &mut world, &mut made);
+    assert_eq!((world.named("bond0").unwrap().mac, world.named("xenbr0").unwrap().mac), (mac, mac));
+
+    // Its driver comes late: the bond goes without it, and takes its address when it is there.
+    let (mut world, mut made) = (whole, Made::default());
+    world.links.retain(|link| link.name != "eth0");
+    converge(&plan, &BTreeMap::new(), &mut world, &mut made);
+    assert_ne!(world.named("bond0").unwrap().mac, mac);
+    world.links.push(first);
+    converge(&plan, &BTreeMap::new(), &mut world, &mut made);
+    assert_eq!((world.named("bond0").unwrap().mac, world.named("xenbr0").unwrap().mac), (mac, mac));
+    assert_eq!(ports(&world, "bond0").len(), 2);
+}
+
+#[test]
 fn only_what_changed_is_made_anew() {
     let (mut world, mut made) = (machine(&["eth0", "eth1", "eth2"]), Made::default());
     converge(&plan(WHOLE), &BTreeMap::new(), &mut world, &mut made);

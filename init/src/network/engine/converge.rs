@@ -69,6 +69,7 @@ impl Engine {
                 }
                 self.tell_troubles(troubles);
                 self.put_off(!failed.is_empty());
+                self.announce(&world);
                 self.publish(&world);
                 return;
             }
