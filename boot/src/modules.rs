@@ -30,8 +30,57 @@ pub struct ModuleTable {
     pub kernel_release: String,
     /// The modules by name.
     pub modules: BTreeMap<String, Module>,
-    /// Alias patterns (shell wildcards) with the module that each asks for, in depmod's order.
-    pub aliases: Vec<(String, String)>,
+    /// Which device asks for which.
+    pub aliases: Aliases,
+}
+
+/// Alias patterns (shell wildcards) with the module that each asks for, in depmod's order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Aliases {
+    all: Vec<(String, String)>,
+    /// Positions in `all` by how the patterns begin: a device need not be compared with those of other vendors.
+    by_beginning: BTreeMap<String, Vec<usize>>,
+}
+
+/// A pattern's beginning up to here tells its vendor: `pci:v00008086d`.
+const BEGINNING: usize = 14;
+
+impl Aliases {
+    /// Adds a pattern and the module that it asks for.
+    pub fn push(&mut self, pattern: &str, module: &str) {
+        let literal = pattern.find(['*', '?', '[']).unwrap_or(pattern.len()).min(BEGINNING);
+        // Not in the middle of a letter of several bytes, which no bus has.
+        let beginning = pattern.get(..literal).unwrap_or_default();
+        let place = self.all.len();
+        if let Some(places) = self.by_beginning.get_mut(beginning) {
+            places.push(place);
+        } else {
+            self.by_beginning.insert(beginning.to_owned(), vec![place]);
+        }
+        self.all.push((pattern.to_owned(), module.to_owned()));
+    }
+
+    /// All of them: pattern and module.
+    pub fn iter(&self) -> impl Iterator<Item = &(String, String)> {
+        self.all.iter()
+    }
+
+    /// The modules that a device's `modalias` asks for, in order, with repetition.
+    fn of<'a>(&'a self, modalias: &str) -> impl Iterator<Item = &'a str> {
+        let beginnings = (0..=BEGINNING).filter_map(|length| self.by_beginning.get(modalias.get(..length)?));
+        let mut places: Vec<usize> = beginnings.flatten().copied().collect();
+        places.sort_unstable();
+        let near = places.into_iter().filter_map(|place| self.all.get(place));
+        near.filter(|(pattern, _)| matches(pattern, modalias)).map(|(_, module)| module.as_str())
+    }
+}
+
+impl<'a> FromIterator<(&'a str, &'a str)> for Aliases {
+    fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(pairs: I) -> Self {
+        let mut aliases = Self::default();
+        pairs.into_iter().for_each(|(pattern, module)| aliases.push(pattern, module));
+        aliases
+    }
 }
 
 /// A module's name as the kernel writes it: with `_` where file names may have `-`.
@@ -57,10 +106,10 @@ impl ModuleTable {
                 list(&module.after)
             );
         }
-        for (pattern, module) in &self.aliases {
+        for (pattern, module) in self.aliases.iter() {
             let _ = writeln!(text, "alias {pattern} {module}");
         }
-        let _ = writeln!(text, "end {}", self.modules.len() + self.aliases.len());
+        let _ = writeln!(text, "end {}", self.modules.len() + self.aliases.all.len());
         text
     }
 
@@ -78,6 +127,13 @@ impl ModuleTable {
         let mut end = None;
         for (number, line) in lines {
             ensure!(end.is_none(), "module table line {number}: text after the end line");
+            // Most lines are these.
+            if let Some((pattern, module)) = line.strip_prefix("alias ").and_then(|rest| rest.split_once(' '))
+                && !module.contains(' ')
+            {
+                table.aliases.push(pattern, module);
+                continue;
+            }
             let words: Vec<&str> = line.split(' ').collect();
             match words.as_slice() {
                 ["module", name, file, needs, before, after] => {
@@ -89,12 +145,11 @@ impl ModuleTable {
                     };
                     table.modules.insert((*name).to_owned(), module);
                 }
-                ["alias", pattern, module] => table.aliases.push(((*pattern).to_owned(), (*module).to_owned())),
                 ["end", count] => end = Some((*count).to_owned()),
                 _ => bail!("module table line {number}: not a module, alias or end line: {line:?}"),
             }
         }
-        let count = (table.modules.len() + table.aliases.len()).to_string();
+        let count = (table.modules.len() + table.aliases.all.len()).to_string();
         ensure!(
             end.as_deref() == Some(count.as_str()),
             "the module table is cut short: {count} entries, end line {end:?}"
@@ -111,8 +166,8 @@ impl ModuleTable {
     #[must_use]
     pub fn for_alias<'a>(&'a self, modalias: &str) -> Vec<&'a str> {
         let mut found: Vec<&str> = Vec::new();
-        for (pattern, module) in &self.aliases {
-            if matches(pattern, modalias) && !found.contains(&module.as_str()) {
+        for module in self.aliases.of(modalias) {
+            if !found.contains(&module) {
                 found.push(module);
             }
         }
@@ -189,7 +244,7 @@ mod tests {
         ModuleTable {
             kernel_release: "6.12.1-amd64".into(),
             modules: [("usb_storage".to_owned(), usb), ("usbcore".to_owned(), core)].into(),
-            aliases: vec![("usb:v*p*d*dc*dsc*dp*ic08isc06ip50in*".into(), "usb_storage".into())],
+            aliases: [("usb:v*p*d*dc*dsc*dp*ic08isc06ip50in*", "usb_storage")].into_iter().collect(),
         }
     }
 
@@ -220,6 +275,25 @@ mod tests {
         let found = sample();
         assert_eq!(found.for_alias("usb:v0781p5581d0100dc00dsc00dp00ic08isc06ip50in00"), ["usb_storage"]);
         assert!(found.for_alias("usb:v0781p5581d0100dc00dsc00dp00ic03isc06ip50in00").is_empty());
+    }
+
+    #[test]
+    fn all_patterns_that_match_are_found_in_their_order_however_they_begin() {
+        let patterns = [
+            ("pci:v*d*sv*sd*bc01sc06i01*", "by_class"),
+            ("pci:v00008086d00002922sv*sd*bc*sc*i*", "by_device"),
+            ("pci:v00008086d00002829sv*sd*bc*sc*i*", "other"),
+            ("*", "all"),
+            ("pci:v0000808[67]d*", "by_set"),
+            ("pci:v00008086d00002922sv*sd*bc01*", "by_class"),
+            ("pci:", "short"),
+        ];
+        let table = ModuleTable { aliases: patterns.into_iter().collect(), ..ModuleTable::default() };
+        let found = table.for_alias("pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01");
+        assert_eq!(found, ["by_class", "by_device", "all", "by_set"]);
+        assert_eq!(table.for_alias("pci:"), ["all", "short"]);
+        assert_eq!(table.for_alias(""), ["all"]);
+        assert_eq!(table.for_alias("\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}"), ["all"]);
     }
 
     #[test]

@@ -193,10 +193,9 @@ const AT_HAND: &[&str] = &[
 
 /// Modules that another asks for by name while it works, when no program could load them: (module, what it asks for).
 ///
-/// FAT and ISO 9660 ask for character sets, ext4 for a checksum, dm-verity for a hash.
+/// FAT asks for character sets, ext4 for a checksum, dm-verity for a hash.
 pub const ASKS_FOR: &[(&str, &[&str])] = &[
     ("vfat", &["nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8"]),
-    ("isofs", &["nls_utf8", "nls_iso8859_1"]),
     ("exfat", &["nls_utf8"]),
     ("ext4", &["crypto-crc32c"]),
     ("dm_verity", &["crypto-sha256"]),

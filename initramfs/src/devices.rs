@@ -27,9 +27,19 @@ const WORKERS_MAX: usize = 8;
 const SOON_NEEDED: [&str; 5] = ["isofs", "loop", "squashfs", "overlay", "dm_verity"];
 /// Needed for a stick; loaded ahead where there is a USB host.
 const NEEDED_FOR_A_STICK: [&str; 2] = ["usb_storage", "sd_mod"];
+/// Asked for by every stick, because a modalias does not tell which of the two protocols it speaks; few speak this one. Loaded
+/// after what all need.
+const SECOND_FOR_A_STICK: &str = "uas";
 /// How nice a worker is to the others and to the boot itself while it loads something of this [`Urgency`]: what a medium is
 /// seldom behind takes only the time that is left over. Source: sched(7), setpriority(2), which is about threads on Linux.
-const NICE: [i32; 4] = [0, 10, 15, 19];
+const NICE: [i32; 5] = [0, 5, 10, 15, 19];
+/// On one CPU, what is less urgent is not begun while something more urgent is being loaded, and what needs no hardware is loaded
+/// one after the other: the kernel checks a module's signature in one go, whatever its loader's nice is, and what is needed
+/// first would be ready last. A driver that takes longer than this waits for hardware, not for the CPU.
+const WAITS_FOR_URGENT: Duration = Duration::from_secs(1);
+/// On one CPU, drivers of other storage are not begun for this long after a stick has appeared: it is most likely the medium, and
+/// needs some tenths of a second until it can be read.
+const WAITS_FOR_A_STICK: Duration = Duration::from_secs(1);
 
 /// Something that happened to a device.
 #[derive(Debug)]
@@ -47,6 +57,8 @@ pub enum Event {
 enum Urgency {
     /// USB hosts, whose devices take longest to answer, and what has appeared behind one; disks of hypervisors.
     Now,
+    /// What a stick needs.
+    Stick,
     /// What the boot needs once it has its medium.
     Soon,
     /// Other controllers of storage.
@@ -129,12 +141,18 @@ fn one_look(name: &str, sender: &Sender<Event>) {
 struct Queue {
     jobs: Mutex<Jobs>,
     more: Condvar,
+    /// One class after the other, as on one CPU.
+    in_turn: bool,
 }
 
 #[derive(Default)]
 struct Jobs {
     /// By urgency, and within one in the order in which they came.
     waiting: BTreeMap<Urgency, VecDeque<Job>>,
+    /// What is being done, and since when.
+    running: Vec<(Urgency, Instant)>,
+    /// When a stick appeared last.
+    stick: Option<Instant>,
     /// Nothing is taken for now.
     paused: bool,
     closed: bool,
@@ -150,21 +168,40 @@ impl Queue {
         self.more.notify_one();
     }
 
-    /// The most urgent job; `None` once the queue is closed.
-    fn pop(&self) -> Option<(Urgency, Job)> {
+    /// The most urgent job; `None` once the queue is closed. Whoever has done it says so with [`Queue::done`].
+    fn pop(&self) -> Option<Taken> {
         let mut jobs = self.jobs();
         loop {
             if jobs.closed {
                 return None;
             }
-            let waiting = if jobs.paused { None } else { Some(&mut jobs.waiting) };
-            let next = waiting
-                .and_then(|all| all.iter_mut().find_map(|(urgency, waiting)| Some((*urgency, waiting.pop_front()?))));
-            if next.is_some() {
-                return next;
+            let first = jobs.waiting.iter().find(|(_, waiting)| !waiting.is_empty()).map(|(urgency, _)| *urgency);
+            let Some(urgency) = first.filter(|_| !jobs.paused) else {
+                jobs = self.more.wait(jobs).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let now = Instant::now();
+            if let Some(left) =
+                jobs.not_before(urgency).filter(|_| self.in_turn).and_then(|at| at.checked_duration_since(now))
+            {
+                jobs = self.more.wait_timeout(jobs, left).unwrap_or_else(PoisonError::into_inner).0;
+                continue;
             }
-            jobs = self.more.wait(jobs).unwrap_or_else(PoisonError::into_inner);
+            if let Some(job) = jobs.waiting.get_mut(&urgency).and_then(VecDeque::pop_front) {
+                jobs.running.push((urgency, now));
+                return Some(Taken { urgency, job, began: now });
+            }
         }
+    }
+
+    fn done(&self, urgency: Urgency, began: Instant) {
+        self.jobs().running.retain(|running| *running != (urgency, began));
+        self.more.notify_all();
+    }
+
+    /// A stick has appeared.
+    fn stick(&self) {
+        self.jobs().stick = Some(Instant::now());
     }
 
     fn pause(&self, paused: bool) {
@@ -176,6 +213,27 @@ impl Queue {
         self.jobs().closed = true;
         self.more.notify_all();
     }
+}
+
+impl Jobs {
+    /// When something of this urgency may be begun, where one class comes after the other.
+    fn not_before(&self, urgency: Urgency) -> Option<Instant> {
+        // These wait for no hardware of their own.
+        let by_name = matches!(urgency, Urgency::Stick | Urgency::Soon);
+        let before = |running: Urgency| running < urgency || by_name && running == urgency;
+        let running = self.running.iter().filter(|(running, _)| before(*running));
+        let urgent = running.map(|(_, began)| *began + WAITS_FOR_URGENT).max();
+        let stick = self.stick.filter(|_| urgency >= Urgency::Storage).map(|at| at + WAITS_FOR_A_STICK);
+        urgent.max(stick)
+    }
+}
+
+/// A job that is being done.
+#[derive(Debug)]
+struct Taken {
+    urgency: Urgency,
+    job: Job,
+    began: Instant,
 }
 
 /// The devices, and the threads that look after them.
@@ -203,7 +261,8 @@ pub fn coldplug(build: &Build, debug: bool) -> Result<Done<Devices>, Fault> {
     }
     let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let loader = Arc::new(Loader::new(build.modules.clone(), &line));
-    let queue = Arc::new(Queue::default());
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let queue = Arc::new(Queue { in_turn: cpus == 1, ..Queue::default() });
     let (sender, events) = mpsc::channel();
     // The socket is open before the first look at /sys, so that no device falls between the two.
     let socket = Socket::open()?;
@@ -212,7 +271,6 @@ pub fn coldplug(build: &Build, debug: bool) -> Result<Done<Devices>, Fault> {
         let (queue, looker, sender) = (Arc::clone(&queue), Arc::clone(&looker), sender.clone());
         move || listen(socket, &queue, &looker, &sender)
     })?;
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     for number in 0..cpus.clamp(WORKERS_MIN, WORKERS_MAX) {
         let (loader, queue) = (Arc::clone(&loader), Arc::clone(&queue));
         start(&format!("worker {number}"), &sender, move || work(&loader, &queue))?;
@@ -321,10 +379,10 @@ fn enqueue_all(queue: &Queue) -> usize {
     aliases.remove("");
     let (count, usb) = (aliases.len(), aliases.iter().any(|alias| is_usb_host(alias)));
     for alias in aliases {
-        queue.push(urgency(&alias), Job::Alias(alias));
+        announce(queue, alias);
     }
     for module in NEEDED_FOR_A_STICK.into_iter().filter(|_| usb) {
-        queue.push(Urgency::Soon, Job::Module(module));
+        queue.push(Urgency::Stick, Job::Module(module));
     }
     count
 }
@@ -343,7 +401,7 @@ fn urgency(alias: &str) -> Urgency {
     let bus = alias.split(':').next().unwrap_or_default();
     let is_now = match bus {
         "pci" => is_usb_host(alias) || alias.starts_with("pci:v00001AF4"),
-        "usb" => alias.contains("ic08"),
+        "usb" => is_stick(alias),
         "virtio" | "xen" | "vmbus" | "scsi" => true,
         _ => false,
     };
@@ -358,6 +416,22 @@ fn urgency(alias: &str) -> Urgency {
 
 fn is_usb_host(alias: &str) -> bool {
     alias.starts_with("pci:") && alias.contains("bc0Csc03")
+}
+
+fn is_stick(alias: &str) -> bool {
+    alias.starts_with("usb:") && alias.contains("ic08")
+}
+
+/// Has the drivers for a device loaded.
+fn announce(queue: &Queue, alias: String) {
+    let is_stick = is_stick(&alias);
+    if is_stick {
+        queue.stick();
+    }
+    queue.push(urgency(&alias), Job::Alias(alias));
+    if is_stick {
+        queue.push(Urgency::Soon, Job::Module(SECOND_FOR_A_STICK));
+    }
 }
 
 /// The full paths in a folder; none if it cannot be read.
@@ -388,7 +462,7 @@ fn handle(event: Uevent, queue: &Queue, looker: &Arc<Looker>, sender: &Sender<Ev
     if event.action == "add"
         && let Some(alias) = event.modalias
     {
-        queue.push(urgency(&alias), Job::Alias(alias));
+        announce(queue, alias);
     }
     if let (true, Some(name)) = (event.subsystem == "block", event.devname) {
         if appeared {
@@ -401,7 +475,7 @@ fn handle(event: Uevent, queue: &Queue, looker: &Arc<Looker>, sender: &Sender<Ev
 
 fn work(loader: &Loader, queue: &Queue) {
     let mut own = None;
-    while let Some((urgency, job)) = queue.pop() {
+    while let Some(Taken { urgency, job, began }) = queue.pop() {
         if own.replace(urgency) != Some(urgency) {
             let nice = NICE.get(urgency as usize).copied().unwrap_or_default();
             // Without it everything is only as soon as everything else.
@@ -409,7 +483,8 @@ fn work(loader: &Loader, queue: &Queue) {
         }
         match job {
             Job::Alias(alias) => {
-                if !loader.load_for_alias(&alias) {
+                let later = is_stick(&alias).then_some(SECOND_FOR_A_STICK);
+                if !loader.load_for_alias(&alias, later) {
                     queue.push(urgency, Job::Alias(alias));
                 }
             }
@@ -418,6 +493,7 @@ fn work(loader: &Loader, queue: &Queue) {
                 let _ = loader.load(name);
             }
         }
+        queue.done(urgency, began);
     }
 }
 
@@ -451,11 +527,44 @@ mod tests {
         queue.push(Urgency::Soon, module("b"));
         queue.push(Urgency::Soon, module("c"));
         queue.push(Urgency::Now, module("a"));
-        let order: Vec<Job> = std::iter::from_fn(|| queue.pop().map(|(_, job)| job)).take(4).collect();
+        let order: Vec<Job> = std::iter::from_fn(|| queue.pop().map(|taken| taken.job)).take(4).collect();
         assert_eq!(order, ["a", "b", "c", "d"].map(module));
         queue.push(Urgency::Now, module("a"));
         queue.close();
         assert!(queue.pop().is_none());
+    }
+
+    #[test]
+    fn on_one_cpu_one_class_comes_after_the_other_and_a_stick_before_other_storage() {
+        let queue = Arc::new(Queue { in_turn: true, ..Queue::default() });
+        let module = |name| Job::Module(name);
+        queue.push(Urgency::Now, module("host"));
+        queue.push(Urgency::Now, module("other-host"));
+        queue.push(Urgency::Soon, module("loop"));
+        let (host, other) = (queue.pop().unwrap(), queue.pop().unwrap());
+        assert_eq!((host.job, other.job), (module("host"), module("other-host")), "one class is loaded side by side");
+        let (sender, takes) = mpsc::channel();
+        let worker = {
+            let queue = Arc::clone(&queue);
+            std::thread::spawn(move || {
+                while sender.send(queue.pop().map(|taken| taken.job)).is_ok_and(|()| !queue.jobs().closed) {}
+            })
+        };
+        let began = Instant::now();
+        queue.done(host.urgency, host.began);
+        assert!(takes.recv_timeout(Duration::from_millis(200)).is_err(), "the second host is still loaded");
+        queue.done(other.urgency, other.began);
+        assert_eq!(takes.recv_timeout(WAITS_FOR_URGENT * 10).unwrap(), Some(module("loop")));
+        queue.jobs().running.clear();
+        queue.stick();
+        queue.push(Urgency::Storage, module("disks"));
+        queue.push(Urgency::Now, module("stick"));
+        assert_eq!(takes.recv_timeout(Duration::from_secs(30)).unwrap(), Some(module("stick")));
+        // Neither the stick nor a driver that hangs is waited for without end.
+        assert_eq!(takes.recv_timeout(Duration::from_secs(30)).unwrap(), Some(module("disks")));
+        assert!(began.elapsed() >= WAITS_FOR_A_STICK);
+        queue.close();
+        worker.join().unwrap();
     }
 
     #[test]
@@ -469,8 +578,8 @@ mod tests {
         let worker = std::thread::spawn(move || sender.send(queue.pop()));
         assert!(takes.recv_timeout(Duration::from_millis(200)).is_err(), "taken in the pause");
         drop(devices);
-        let job = takes.recv_timeout(Duration::from_secs(30)).unwrap();
-        assert_eq!(job, Some((Urgency::Rest, Job::Module("keyboard"))));
+        let next = takes.recv_timeout(Duration::from_secs(30)).unwrap().unwrap();
+        assert_eq!((next.urgency, next.job), (Urgency::Rest, Job::Module("keyboard")));
         worker.join().unwrap().unwrap();
     }
 }

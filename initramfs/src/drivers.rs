@@ -80,11 +80,11 @@ impl Loader {
         }
     }
 
-    /// Loads what a device with this alias asks for; `false` if something of it was given up because of [`Self::pause`], so
-    /// that it is to be tried again.
-    pub fn load_for_alias(&self, modalias: &str) -> bool {
+    /// Loads what a device with this alias asks for, except what the caller loads later; `false` if something of it was given up
+    /// because of [`Self::pause`], so that it is to be tried again.
+    pub fn load_for_alias(&self, modalias: &str, later: Option<&str>) -> bool {
         let mut whole = true;
-        for name in self.table.for_alias(modalias) {
+        for name in self.table.for_alias(modalias).into_iter().filter(|name| Some(*name) != later) {
             let mut attempt = Attempt { for_a_device: true, ..Attempt::default() };
             // A failure is kept, logged, and reported with the others by `failures`.
             whole &= !matches!(self.load_below(name, &mut attempt), Err(Refusal::GivenUp));
@@ -284,20 +284,23 @@ mod tests {
 
     fn loader(modules: &[(&str, Module)], line: &str) -> Loader {
         let modules = modules.iter().map(|(name, module)| ((*name).to_owned(), module.clone())).collect();
-        Loader::new(ModuleTable { kernel_release: "x".into(), modules, aliases: Vec::new() }, line)
+        Loader::new(
+            ModuleTable { kernel_release: "x".into(), modules, aliases: sino_boot::modules::Aliases::default() },
+            line,
+        )
     }
 
     #[test]
     fn what_is_for_a_device_can_be_given_up_and_tried_again() {
         let module = |file: &str| Module { file: file.into(), ..Module::default() };
         let mut loader = loader(&[("a", module("no-such-file.ko"))], "");
-        loader.table.aliases.push(("pci:*".into(), "a".into()));
+        loader.table.aliases.push("pci:*", "a");
         loader.pause(true);
-        assert!(!loader.load_for_alias("pci:x"));
+        assert!(!loader.load_for_alias("pci:x", None));
         assert!(loader.failures().is_empty());
         assert!(loader.load("a").is_err(), "what a step asks for is tried");
         loader.pause(false);
-        assert!(loader.load_for_alias("pci:x"));
+        assert!(loader.load_for_alias("pci:x", None));
     }
 
     #[test]

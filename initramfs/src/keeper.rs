@@ -14,10 +14,11 @@ use crate::medium::Hold;
 use crate::overlay_watch::OverlayWatch;
 use crate::progress::Progress;
 use crate::uevent::{Received, Socket, Uevent};
-use crate::{loop_device, mounts, to_ram};
+use crate::{exit_root, loop_device, mounts, switch_root, to_ram};
 use anyhow::{Context, Result};
 use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use sino_boot::manifest::Manifest;
 use sino_boot::record::{BootRecord, Copy, Medium, Verified};
@@ -37,6 +38,8 @@ const MODE: &str = "keep";
 const NAME: &str = "@sino-keeper";
 /// How often the overlay is looked at: nothing tells when a tmpfs fills.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The nicest that a process can be. Source: setpriority(2).
+const NICEST: i32 = 19;
 
 /// What there is to do besides watching.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,19 +82,22 @@ impl Task {
 }
 
 /// Starts the keeper as a child of this process, from this process's own program, which the kernel keeps in memory even after
-/// its file is gone.
+/// its file is gone. `old_root` is the initramfs, which the keeper empties.
 ///
 /// # Errors
 /// It cannot be executed.
-pub fn start(task: &Task) -> Result<()> {
+pub fn start(task: &Task, old_root: OwnedFd) -> Result<()> {
     let child = Command::new("/proc/self/exe")
         .arg0(NAME)
         .args(task.to_arguments())
-        .stdin(Stdio::null())
+        .stdin(old_root)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .context("starting the keeper")?;
+    // The root's init comes first. Without it that only begins a little later.
+    let pid = rustix::process::Pid::from_child(&child);
+    let _ = rustix::process::setpriority_process(Some(pid), NICEST);
     fs::write(layout::KEEPER_PID, format!("{}\n", child.id())).context("writing the keeper's process number")
 }
 
@@ -102,6 +108,7 @@ pub fn start(task: &Task) -> Result<()> {
 pub fn keep(task: Task) -> Result<()> {
     // The last process to end when memory is short: without it nobody says why.
     let _ = fs::write("/proc/self/oom_score_adj", "-900");
+    tidy_up();
     let socket = Socket::open()?;
     let kmsg = Kmsg::open()?;
     let record = BootRecord::load(Path::new(layout::BOOT_RECORD))?;
@@ -111,6 +118,8 @@ pub fn keep(task: Task) -> Result<()> {
     // What is held stays held for as long as this value lives.
     let (flag, gone, name) = (Arc::clone(&in_ram), Arc::clone(&lost), medium.clone());
     std::thread::Builder::new().name("keeper's work".to_owned()).spawn(move || {
+        // What it reads would hold up the host's start on a slow stick, or where one CPU does everything.
+        lowest_priority();
         let Task { hold_files, copy } = task;
         let held = hold_files.then(Held::read);
         if let Some(held) = &held {
@@ -126,7 +135,31 @@ pub fn keep(task: Task) -> Result<()> {
             std::thread::park();
         }
     })?;
+    // Whoever watches must not be late. At worst he is.
+    let _ = rustix::process::setpriority_process(None, 0);
     watch(socket, kmsg, &medium, &in_ram, &lost)
+}
+
+/// Makes the root that a shutdown goes back to, and empties the initramfs, which is the standard input. The root's init need not
+/// wait for either: it is done beside it, with what it leaves of the CPU.
+fn tidy_up() {
+    let tidy = || {
+        lowest_priority();
+        if let Err(error) = exit_root::prepare() {
+            console::say(&format!("warning: {error:#}"), Level::Warn);
+        }
+        let old_root = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3).context("taking the initramfs over");
+        if let Err(error) = old_root.and_then(switch_root::empty) {
+            // Worst case: some megabytes of memory stay in use.
+            log::warn!("the initramfs could not be emptied: {error:#}");
+        }
+        let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        // At worst an empty folder stays open.
+        let _ = null.and_then(rustix::stdio::dup2_stdin);
+    };
+    if let Err(error) = std::thread::Builder::new().name("tidy up".to_owned()).spawn(tidy) {
+        log::warn!("the initramfs is not emptied: {error}");
+    }
 }
 
 /// Says which other disks carry the same build, now and whenever one is plugged in: an administrator who pulls a stick must
@@ -347,7 +380,7 @@ fn copy_and_swap(device: &str, path: &str, holds: &[Hold], in_ram: &AtomicBool) 
     Ok(())
 }
 
-/// This thread's reads and computations come after everybody else's.
+/// This thread's reads, writes and computations come after everybody else's.
 fn lowest_priority() {
     /// `IOPRIO_WHO_PROCESS`; the thread itself is 0.
     const WHO_PROCESS: libc::c_long = 1;

@@ -51,7 +51,7 @@ pub fn serve(name: &str) -> Result<()> {
     let line = fs::read_to_string("/proc/cmdline").context("reading /proc/cmdline")?;
     let loader = Loader::new(table, &line);
     loader.load(name).map_err(anyhow::Error::msg)?;
-    loader.load_for_alias(name);
+    loader.load_for_alias(name, None);
     Ok(())
 }
 

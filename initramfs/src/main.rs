@@ -112,7 +112,7 @@ fn stage_one() {
 /// What the running system needs of the initramfs. Nothing of it is worth a rescue shell.
 fn prepare_what_stays(record: &BootRecord) {
     let manifest = std::fs::copy(layout::MANIFEST, layout::RUN_MANIFEST).map(drop).map_err(anyhow::Error::from);
-    for result in [manifest, issue::save(record), exit_root::prepare()] {
+    for result in [manifest, issue::save(record)] {
         if let Err(error) = result {
             console::say(&format!("warning: {error:#}"), Level::Warn);
         }

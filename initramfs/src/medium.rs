@@ -492,7 +492,9 @@ impl<'a> Search<'a> {
     fn open(&self, source: &str) -> Result<OwnedFd> {
         self.devices.driver("isofs")?;
         let attributes = carrier::READ_ONLY;
-        mounts::mount(&Mount { fs: "iso9660", source, target: layout::MEDIUM, attributes, options: &[] })?;
+        // The names are Rock Ridge's; for Joliet's the kernel would ask for a character set, which is a module more.
+        let options = &[("nojoliet", "")];
+        mounts::mount(&Mount { fs: "iso9660", source, target: layout::MEDIUM, attributes, options })?;
         self.open_image().inspect_err(|_| {
             // The next device with this build needs the place; a mount that stays is reported by its own error.
             let _ = mounts::release(layout::MEDIUM);

@@ -1,7 +1,7 @@
 //! Entering the new root: the point of no return.
 //!
-//! Moves the kernel's file systems along, makes the new root "/", empties the initramfs (its memory is worth having) and
-//! executes the init. Only a checked root gets here.
+//! Moves the kernel's file systems along, makes the new root "/", leaves the initramfs to the keeper, which empties it (its memory
+//! is worth having), and executes the init. Only a checked root gets here.
 
 use crate::keeper::{self, Task};
 use crate::{mounts, seldom};
@@ -34,13 +34,10 @@ pub fn enter(root: &NewRoot, arguments: Vec<OsString>) -> anyhow::Error {
         Ok(old) => old,
         Err(error) => return error.context("switching to the new root"),
     };
-    if let Err(error) = keeper::start(&root.task) {
-        // Worst case: nothing is copied in the background or watched, and a lost medium is not explained.
+    if let Err(error) = keeper::start(&root.task, old) {
+        // Worst case: nothing is copied in the background or watched, a lost medium is not explained, the initramfs keeps its
+        // memory, and a shutdown has no root in memory to go back to.
         console::say(&format!("warning: {error:#}"), log::Level::Warn);
-    }
-    if let Err(error) = empty(old) {
-        // Worst case: some megabytes of memory stay in use.
-        log::warn!("the initramfs could not be emptied: {error:#}");
     }
     let error = Command::new(&root.init).args(arguments).exec();
     anyhow!(error).context(format!("executing {}", root.init))
@@ -62,7 +59,10 @@ fn change_root() -> Result<OwnedFd> {
 }
 
 /// Deletes everything in the initramfs, and nothing on any other file system.
-fn empty(old: OwnedFd) -> Result<()> {
+///
+/// # Errors
+/// `old` is the root of something else, or a folder cannot be read.
+pub fn empty(old: OwnedFd) -> Result<()> {
     let kind = rustix::fs::fstatfs(&old).context("asking for the initramfs's type")?.f_type;
     anyhow::ensure!(INITRAMFS_TYPES.contains(&kind), "the old root has type {kind:#x}, which is no initramfs");
     let device = rustix::fs::fstat(&old).context("asking for the initramfs's device")?.st_dev;

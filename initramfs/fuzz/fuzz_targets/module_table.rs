@@ -11,7 +11,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         let again = ModuleTable::parse(&table.to_text()).expect("what was written can be read");
         assert_eq!(again, table);
         let found = table.for_alias(alias);
-        for (pattern, module) in &table.aliases {
+        for (pattern, module) in table.aliases.iter() {
             let wanted = modules::matches(pattern, alias);
             let others = || table.aliases.iter().any(|(other, of)| of == module && modules::matches(other, alias));
             assert_eq!(found.contains(&module.as_str()), wanted || others());

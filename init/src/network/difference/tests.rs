@@ -183,7 +183,8 @@ fn a_bond_with_vlans_below_two_bridges_comes_to_rest() {
 
 #[test]
 fn a_bond_has_its_first_cards_mac_whatever_order_the_cards_come_in() {
-    let plan = plan("[bond.bond0]\nports = ['eth0', 'eth1']\n[bridge.xenbr0]\nports = ['bond0']\naddresses = ['dhcp']\n");
+    let plan =
+        plan("[bond.bond0]\nports = ['eth0', 'eth1']\n[bridge.xenbr0]\nports = ['bond0']\naddresses = ['dhcp']\n");
     let mut whole = machine(&["eth0", "eth1"]);
     whole.links.iter_mut().for_each(|card| card.permanent_mac = card.mac);
     let first = whole.named("eth0").unwrap().clone();
