@@ -182,7 +182,11 @@ impl Root {
     }
 
     fn start(&self) -> Daemons {
-        Daemons::start(self.host(), &mut Lane::new("xen", "xen ", STEPS, false))
+        let mut lane = Lane::new("xen", "xen ", STEPS, false);
+        let (mut daemons, rest) = Daemons::start(self.host(), &mut lane);
+        rest.run(&mut lane);
+        daemons.tend(self.host(), Instant::now());
+        daemons
     }
 
     fn pid_file(&self, daemon: Daemon) -> PathBuf {
@@ -429,7 +433,8 @@ fn broken() {
         let root = Root::on_xen();
         root.write("play-oxenstored", play);
         let mut lane = Lane::new("xen", "xen ", STEPS, false);
-        let daemons = Daemons::start(root.host(), &mut lane);
+        let (daemons, rest) = Daemons::start(root.host(), &mut lane);
+        rest.run(&mut lane);
         assert!(!daemons.ready() && !daemons.state().problems.is_empty());
         let log = fs::read_to_string(root.folder.path().join("run/sino/xen/oxenstored.log")).unwrap();
         assert!(log.contains(words), "{play}: {log}");

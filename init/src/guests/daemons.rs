@@ -1,6 +1,6 @@
 //! The Xen daemons that guests need: started before systemd, found running by Debian's scripts, watched as long as they live.
 //!
-//! [`Daemons::start`] is a lane of [`STEPS`] steps. What runs already is found and left alone, so a supervisor that was started again calls
+//! [`Daemons::start`] is a lane of [`STEPS`] steps, the last of which ([`Rest`]) no guest waits for. What runs already is found and left alone, so a supervisor that was started again calls
 //! it too. [`Daemons::tend`] is called when one of [`Daemons::fds`] is readable or [`Daemons::next`] has come.
 //!
 //! Facts, from Debian's `/etc/init.d/xen` (the same in Debian 12 and 13), and seen with Debian 13's Xen 4.20:
@@ -47,7 +47,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How many steps the lane has.
-pub const STEPS: usize = 5;
+pub const STEPS: usize = 6;
 /// What is known of the daemons, as JSON ([`State`]); written by the supervisor.
 pub const STATE: &str = "/run/sino/xen.json";
 /// Held (flock) while daemons are started: `xen.service` waits for it, so that none is started twice.
@@ -165,9 +165,9 @@ pub struct Daemons {
 
 impl Daemons {
     /// Finds out whether there is a Xen, and starts what does not run yet. What fails is narrated by the lane, and
-    /// left out.
+    /// left out. What is left to be done afterwards comes with them; as soon as it is done, they notice.
     #[must_use]
-    pub fn start(host: Host<'_>, lane: &mut Lane) -> Self {
+    pub fn start<'h>(host: Host<'h>, lane: &mut Lane) -> (Self, Rest<'h>) {
         let before = State::load(host).unwrap_or_else(|error| {
             lane.warn(&format!("{error:#}; the Xen daemons are looked for anew"));
             None
@@ -183,8 +183,8 @@ impl Daemons {
         if let Some(Err(error)) = &held {
             lane.warn(&format!("{error:#}; Debian's xen.service may start the daemons, too"));
         }
-        let parts = state.xen.clone().map(|xen| Parts { host, xen, settings: settings(host) });
-        let parts = parts.as_ref();
+        let whole = state.xen.clone().map(|xen| Parts { host, xen, settings: settings(host) });
+        let parts = whole.as_ref();
         // One that ran before this supervisor did, and does not run now, has died.
         let before = before.running.get(&Daemon::Xenstored).or(before.lost.as_ref());
         let xenstored = step(lane, "xenstored", parts, |parts| parts.xenstored(before)).flatten();
@@ -193,8 +193,9 @@ impl Daemons {
         let parts = parts.filter(|_| xenstored.is_some());
         state.ready = step(lane, "dom0", parts, Parts::dom0).is_some() && xenstored.is_some();
         let xenconsoled = step(lane, "xenconsoled", parts, Parts::xenconsoled).flatten();
-        let qemu = step(lane, "backends", parts, Parts::backends).flatten();
-        let found = Daemon::ALL.into_iter().zip([xenstored, xenconsoled, qemu]);
+        step(lane, "backends", parts, Parts::backends);
+        let goes_on = parts.is_some();
+        let found = Daemon::ALL.into_iter().zip([xenstored, xenconsoled]);
         state.running = found.filter_map(|(daemon, process)| Some((daemon, process?))).collect();
         if state.xen.is_some() && !state.running.contains_key(&Daemon::Xenstored) {
             state.problems.push(Problem::new(
@@ -203,8 +204,7 @@ impl Daemons {
             ));
         }
         state.save(host);
-        drop(held);
-        Self::watch(host, state)
+        (Self::watch(host, state), Rest { parts: whole.filter(|_| goes_on), _held: held })
     }
 
     /// What is known of them.
@@ -228,6 +228,21 @@ fn step<'a, 'h, T: Default>(
     work: impl FnOnce(&'a Parts<'h>) -> Result<Done<T>, Fault>,
 ) -> Option<T> {
     lane.step(name, || parts.map_or_else(|| Ok(not_requested(T::default())), work))
+}
+
+/// What is left to be done when guests can be started.
+pub struct Rest<'h> {
+    /// `None`: nothing, because there is no Xen, or no xenstored.
+    parts: Option<Parts<'h>>,
+    /// Debian's service waits until all daemons run.
+    _held: Option<Result<OwnedFd>>,
+}
+
+impl Rest<'_> {
+    /// Does it. What fails is narrated by the lane.
+    pub fn run(self, lane: &mut Lane) {
+        step(lane, "qemu", self.parts.as_ref(), Parts::qemu);
+    }
 }
 
 /// What the steps need.
@@ -277,7 +292,7 @@ impl Parts<'_> {
         }
         let mut arguments = self.settings.xenstored_args.clone();
         arguments.extend(["--pid-file".to_owned(), self.host.path(pid_file).display().to_string()]);
-        let launch = Launch { program, arguments, pid_file, answers: true, oom: -1000 };
+        let launch = Launch { program, arguments, pid_file, answers: true, oom: -1000, waits: false };
         let process = launch.run(self.host, XENSTORED_WITHIN)?;
         let detail = process.to_string();
         Ok(done(Some(process), detail))
@@ -315,10 +330,11 @@ impl Parts<'_> {
         let mut arguments = vec!["--log=guest".to_owned(), format!("--log-dir={}", logs.display())];
         arguments.extend(self.settings.xenconsoled_args.iter().cloned());
         arguments.push(format!("--pid-file={}", self.host.path(pid_file).display()));
-        Launch { program, arguments, pid_file, answers: false, oom: -900 }
+        Launch { program, arguments, pid_file, answers: false, oom: -900, waits: false }
     }
 
-    fn backends(&self) -> Result<Done<Option<Process>>, Fault> {
+    #[expect(clippy::unnecessary_wraps, reason = "it is a step like the others")]
+    fn backends(&self) -> Result<Done<()>, Fault> {
         let mut call = vec!["modprobe", "-a", "-q"];
         call.extend(BACKENDS);
         // Each may be built in, or unfit for this machine; the guest that needs it says so.
@@ -327,9 +343,15 @@ impl Parts<'_> {
         {
             log::info!("modprobe: {}", output.said());
         }
+        Ok(done((), "the kernel's"))
+    }
+
+    /// Domain 0's qemu, which serves disks of domain 0 itself: what a boot loader of a guest reads of an image file. Guests have their
+    /// own.
+    fn qemu(&self) -> Result<Done<Option<Process>>, Fault> {
         let program = self.host.path(QEMU);
         if !is_program(&program) {
-            return Ok(done(None, "the kernel's; no qemu in this image"));
+            return Ok(done(None, "none in this image"));
         }
         let pid_file = Daemon::Qemu.pid_file();
         // Guests have a qemu of their own of the same program: only the PID file tells which is domain 0's.
@@ -339,9 +361,10 @@ impl Parts<'_> {
         }
         let mut arguments: Vec<String> = QEMU_ARGUMENTS.split(' ').map(str::to_owned).collect();
         arguments.extend(["-pidfile".to_owned(), self.host.path(pid_file).display().to_string()]);
-        let launch = Launch { program: &program, arguments, pid_file, answers: false, oom: -900 };
+        // It takes seconds of a CPU that the first guests need meanwhile.
+        let launch = Launch { program: &program, arguments, pid_file, answers: false, oom: -900, waits: true };
         let process = launch.run(self.host, QEMU_WITHIN)?;
-        let detail = format!("the kernel's; {process}");
+        let detail = process.to_string();
         Ok(done(Some(process), detail))
     }
 }

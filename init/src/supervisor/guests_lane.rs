@@ -88,7 +88,9 @@ impl GuestsLane {
             .name("xen".into())
             .spawn(move || {
                 let mut lane = Lane::new("xen", "xen ", daemons::STEPS, boot);
-                news.send(News::Xen(Box::new(Daemons::start(Host::this(), &mut lane))));
+                let (daemons, rest) = Daemons::start(Host::this(), &mut lane);
+                news.send(News::Xen(Box::new(daemons)));
+                rest.run(&mut lane);
             })
             .context("starting the lane of the Xen daemons")?;
         Ok(Self {

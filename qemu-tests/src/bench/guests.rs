@@ -99,7 +99,9 @@ pub fn measure(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
         if !settings.wants(&case) {
             continue;
         }
-        interleaved(settings.rounds, &Who::ALL, |&who, round| {
+        let takes_part = |who: &Who| settings.wants_contender(&who.to_string());
+        let all: Vec<Who> = Who::ALL.into_iter().filter(takes_part).collect();
+        interleaved(settings.rounds, &all, |&who, round| {
             let figures = match trial(&images, &debian, who, number) {
                 Ok(figures) => figures,
                 Err(error) => return recorder.failed(&case, &who.to_string(), round, &error),

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::process::{Pid, setpriority_process};
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -27,6 +28,9 @@ pub(super) const CHANGES: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::ATTRIB)
     .union(WatchFlags::DELETE);
 
+/// How nice a daemon is while it starts and others come first. Source: nice(1).
+const WAITING: &str = "15";
+
 const ENDED: &str = "it ended as soon as it began";
 
 /// A daemon to start.
@@ -41,6 +45,8 @@ pub(super) struct Launch<'a> {
     pub(super) answers: bool,
     /// How much rather than others it is ended when memory is short, -1000 to 1000. Source: proc(5), `oom_score_adj`.
     pub(super) oom: i32,
+    /// Whether others come first until it is there.
+    pub(super) waits: bool,
 }
 
 impl Launch<'_> {
@@ -65,6 +71,9 @@ impl Launch<'_> {
         self.begin(host, limit).map_err(said)?;
         let process = self.comes(host, &changes, deadline).map_err(said)?;
         self.protect(&process);
+        if self.waits {
+            hurry(&process);
+        }
         Ok(process)
     }
 
@@ -79,7 +88,10 @@ impl Launch<'_> {
             .map_or(Ok(()), fs::create_dir_all)
             .and_then(|()| OpenOptions::new().create(true).write(true).truncate(true).open(&path));
         let log = log.with_context(|| format!("writing {}", path.display()))?;
-        let mut command = Command::new(self.program);
+        let mut command = if self.waits { Command::new("nice") } else { Command::new(self.program) };
+        if self.waits {
+            command.args(["-n", WAITING]).arg(self.program);
+        }
         command
             .args(&self.arguments)
             .env_clear()
@@ -148,6 +160,18 @@ impl Launch<'_> {
         let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         let last = lines.get(lines.len().saturating_sub(4)..)?.join("; ");
         (!last.is_empty()).then(|| crate::config::origins::clean(&last, 600))
+    }
+}
+
+/// Ends a daemon's waiting for others: of all its threads, for each has its own nice.
+fn hurry(process: &Process) {
+    let tasks = fs::read_dir(format!("/proc/{}/task", process.pid)).into_iter().flatten().flatten();
+    let threads = tasks.filter_map(|task| Pid::from_raw(task.file_name().to_str()?.parse().ok()?));
+    for thread in threads {
+        if let Err(error) = setpriority_process(Some(thread), 0) {
+            // Ended, or at worst it is slow where the CPUs are busy.
+            log::warn!("{process} stays behind others: {error}");
+        }
     }
 }
 

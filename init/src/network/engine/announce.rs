@@ -17,14 +17,17 @@ use std::time::Duration;
 /// The second announcement comes after this time.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// What was announced, by link and address.
-pub(super) type Announced = BTreeMap<(u32, Ipv4Addr), Told>;
+/// A link's number, and an address on it.
+type Place = (u32, Ipv4Addr);
+/// By which MAC address, and by which cards, the host is reached.
+type Way = (Mac, Vec<u32>);
+/// What was announced.
+pub(super) type Announced = BTreeMap<Place, Told>;
 
 /// An address that was announced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Told {
-    /// By which MAC address, and by which cards, the host is reached.
-    way: (Mac, Vec<u32>),
+    way: Way,
     /// When it is announced once more.
     again: Option<Duration>,
 }
@@ -57,7 +60,7 @@ impl Engine {
     }
 
     /// The fixed addresses that are set and can be reached, with the way there.
-    fn reached(&self, world: &World) -> Vec<((u32, Ipv4Addr), (Mac, Vec<u32>))> {
+    fn reached(&self, world: &World) -> Vec<(Place, Way)> {
         let mut reached = Vec::new();
         for (name, bridge) in &self.plan.bridges {
             let Some(link) = world.named(name).filter(|link| carrier(world, &bridge.ports, link)) else { continue };
