@@ -38,6 +38,8 @@ const MODE: &str = "keep";
 const NAME: &str = "@sino-keeper";
 /// How often the overlay is looked at: nothing tells when a tmpfs fills.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How nice the thread is that holds the root's files.
+const NICE_HOLDER: i32 = 10;
 /// The nicest that a process can be. Source: setpriority(2).
 const NICEST: i32 = 19;
 
@@ -118,8 +120,8 @@ pub fn keep(task: Task) -> Result<()> {
     // What is held stays held for as long as this value lives.
     let (flag, gone, name) = (Arc::clone(&in_ram), Arc::clone(&lost), medium.clone());
     std::thread::Builder::new().name("keeper's work".to_owned()).spawn(move || {
-        // What it reads would hold up the host's start on a slow stick, or where one CPU does everything.
-        lowest_priority();
+        // What it reads would hold up the host's start where one CPU does everything; but a stick may be pulled soon.
+        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE_HOLDER);
         let Task { hold_files, copy } = task;
         let held = hold_files.then(Held::read);
         if let Some(held) = &held {
@@ -188,17 +190,20 @@ fn watch(mut socket: Socket, mut kmsg: Kmsg, medium: &Medium, in_ram: &AtomicBoo
     let mut overlay = OverlayWatch::default();
     let disk = disk_of(&medium.device);
     let mut damaged = false;
+    // It may have gone before anybody listened.
+    let gone = !in_ram.load(Ordering::Acquire) && !block_device::is_present(&medium.device);
+    let mut trouble = gone.then_some(Trouble::Gone);
     for entry in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
         look_for_twin(entry.file_name().to_string_lossy().replace('!', "/"), &medium.build_id, &disk);
     }
     loop {
         let mut fds =
             [PollFd::from_borrowed_fd(socket.fd(), PollFlags::IN), PollFd::from_borrowed_fd(kmsg.fd(), PollFlags::IN)];
-        let timeout = Timespec::try_from(LOOK_EVERY).ok();
+        let timeout = Timespec::try_from(if trouble.is_some() { Duration::ZERO } else { LOOK_EVERY }).ok();
         // A signal ends the wait early, which only costs a turn.
         let _ = poll(&mut fds, timeout.as_ref());
         let [has_event, has_line] = fds.map(|fd| !fd.revents().is_empty());
-        let mut trouble = None;
+        let mut trouble = trouble.take();
         if has_event {
             let received = socket.receive()?;
             if let Received::Event(event) = &received
