@@ -4,14 +4,14 @@
 //! Source: udevadm(8), systemd-udevd.service(8).
 
 use crate::child;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, Mode, OFlags, inotify};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use sino_boot::stage::{Done, Fault, done};
 use sino_boot::{console, layout};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -20,12 +20,23 @@ const DAEMON: &str = "/usr/lib/systemd/systemd-udevd";
 const SOCKET: &str = "/run/udev/control";
 /// udevd is ready, or has asked the kernel for all its devices, within this.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
-/// What is announced in stage two, because network and storage hang on it: controllers of disks, networks and USB. Displays,
+/// What is announced in stage two, because network and storage hang on it: controllers of networks, disks and USB. Displays,
 /// sound and the rest wait for systemd. Source: PCI Code and ID Assignment Specification, base classes.
-const PCI_CLASSES: [&str; 3] = ["0x01*", "0x02*", "0x0c03*"];
-/// The same below those controllers, and of buses that need none.
-const SUBSYSTEMS: [&str; 11] =
-    ["ata_port", "block", "memstick", "mmc", "net", "nvme", "scsi", "usb", "virtio", "vmbus", "xen"];
+const PCI_CLASSES: [&str; 3] = ["0x02", "0x01", "0x0c03"];
+/// The same below those controllers, and of buses that need none. Volumes last, as they lie on disks.
+const SUBSYSTEMS: [&str; 11] = [
+    "bus/virtio/devices",
+    "bus/vmbus/devices",
+    "bus/xen/devices",
+    "class/net",
+    "class/ata_port",
+    "bus/scsi/devices",
+    "class/nvme",
+    "bus/mmc/devices",
+    "bus/memstick/devices",
+    "bus/usb/devices",
+    "class/block",
+];
 /// How long Debian's udevd may take when it is that which is waited for.
 const DEBIANS_WITHIN: Duration = Duration::from_secs(120);
 /// How long the hand-over waits for whoever needs udev, in seconds. Volumes are activated in far less, unless a disk hangs.
@@ -59,21 +70,40 @@ pub fn start() -> Result<Done<()>, Fault> {
     if runs() {
         return Ok(done((), "udevd runs already"));
     }
-    let run = |program: &str, arguments: &[&str]| -> Result<()> {
-        let mut command = Command::new(program);
-        let status = child::run(command.args(arguments), ANSWERS_WITHIN)?;
-        ensure!(status.success(), "{} ended with {status}", child::words(&command));
-        Ok(())
-    };
-    run(DAEMON, &["--daemon"])?;
-    for class in PCI_CLASSES {
-        let class = format!("--attr-match=class={class}");
-        run("udevadm", &["trigger", "--action=add", "--subsystem-match=pci", &class])?;
+    let mut daemon = Command::new(DAEMON);
+    let status = child::run(daemon.arg("--daemon"), ANSWERS_WITHIN)?;
+    if !status.success() {
+        return Err(anyhow!("{} ended with {status}", child::words(&daemon)).into());
     }
-    let mut others = vec!["trigger".to_owned(), "--action=add".to_owned()];
-    others.extend(SUBSYSTEMS.iter().map(|name| format!("--subsystem-match={name}")));
-    run("udevadm", &others.iter().map(String::as_str).collect::<Vec<_>>())?;
-    Ok(done((), "disks and network cards are announced"))
+    let announced = announce(Path::new("/sys"));
+    Ok(done((), format!("{announced} disks, network cards and what they hang on are announced")))
+}
+
+/// Has the kernel announce devices again, as `udevadm trigger --action=add` does, in the order in which they are needed. Returns how
+/// many. Source: kernel `Documentation/ABI/testing/sysfs-uevent`.
+fn announce(sys: &Path) -> usize {
+    let listed = |folder: PathBuf| {
+        let mut paths: Vec<PathBuf> =
+            std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        // Volumes behind the disks.
+        paths.sort_by_key(|path| (is_named(path, "dm-"), path.clone()));
+        paths
+    };
+    let is_of =
+        |card: &Path, class: &str| std::fs::read_to_string(card.join("class")).is_ok_and(|own| own.starts_with(class));
+    let cards = listed(sys.join("bus/pci/devices"));
+    let controllers = PCI_CLASSES.iter().flat_map(|class| cards.iter().filter(|card| is_of(card, class)).cloned());
+    let others = SUBSYSTEMS.iter().flat_map(|folder| listed(sys.join(folder)));
+    // Debian announces these, too, and there is nothing to do for them now.
+    let idle = |path: &Path| path.ends_with("lo") || is_named(path, "loop") && !path.join("loop/backing_file").exists();
+    let devices = controllers.chain(others.filter(|path| !idle(path)));
+    // One that has gone meanwhile needs nothing.
+    devices.filter(|device| std::fs::write(device.join("uevent"), "add").is_ok()).count()
+}
+
+/// Whether a device's name begins so.
+fn is_named(path: &Path, beginning: &str) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(beginning.as_bytes()))
 }
 
 /// Keeps udevd from being ended, as [`hold`]; between the two daemons, waits for the second: a volume that is activated without
@@ -250,6 +280,30 @@ pub struct Held {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn disks_and_network_cards_are_announced_and_what_is_idle_is_not() {
+        let sys = tempfile::tempdir().unwrap();
+        let device = |path: &str, class: &str| {
+            let folder = sys.path().join(path);
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("uevent"), "").unwrap();
+            std::fs::write(folder.join("class"), format!("{class}\n")).unwrap();
+        };
+        device("bus/pci/devices/0000:00:01.1", "0x010180");
+        device("bus/pci/devices/0000:00:02.0", "0x030000");
+        device("bus/pci/devices/0000:00:03.0", "0x020000");
+        for name in ["class/net/lo", "class/net/eth0", "class/block/vda", "class/block/dm-0", "class/block/loop0"] {
+            device(name, "");
+        }
+        device("class/block/loop1", "");
+        device("class/block/loop1/loop", "");
+        std::fs::write(sys.path().join("class/block/loop1/loop/backing_file"), "/x\n").unwrap();
+        assert_eq!(announce(sys.path()), 6);
+        let told = |path: &str| std::fs::read_to_string(sys.path().join(path).join("uevent")).unwrap() == "add";
+        assert!(told("bus/pci/devices/0000:00:01.1") && told("class/net/eth0") && told("class/block/loop1"));
+        assert!(!told("bus/pci/devices/0000:00:02.0") && !told("class/net/lo") && !told("class/block/loop0"));
+    }
 
     #[test]
     fn only_a_udevd_that_systemd_did_not_start_is_left_over() {

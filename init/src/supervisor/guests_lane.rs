@@ -39,11 +39,16 @@ use weight::weigh_dom0;
 /// How long an xl of a supervisor that was killed may take from its start: as long as the slowest of a supervisor that lives.
 const ORPHAN: Duration = Duration::from_secs(900);
 
+/// How long domain 0's qemu lets the first guests go before; Debian's `xen.service` waits for both.
+const QEMU_WAITS: Duration = Duration::from_secs(30);
+
 /// The lane.
 pub struct GuestsLane {
     sender: Sender,
     lane: Lane,
     daemons: Option<Daemons>,
+    /// Tells the daemons' thread that what is left may begin.
+    created: Option<mpsc::Sender<()>>,
     config: Option<Loaded>,
     bridge: bool,
     phase: Phase,
@@ -84,12 +89,15 @@ impl GuestsLane {
     /// There is no thread to be had.
     pub fn start(boot: bool, sender: &Sender) -> Result<Self> {
         let news = sender.clone();
+        let (created, first_created) = mpsc::channel();
         std::thread::Builder::new()
             .name("xen".into())
             .spawn(move || {
                 let mut lane = Lane::new("xen", "xen ", daemons::STEPS, boot);
                 let (daemons, rest) = Daemons::start(Host::this(), &mut lane);
                 news.send(News::Xen(Box::new(daemons)));
+                // Where one CPU does everything, the first guests would wait for it. Told, too late, or the lane is gone.
+                let _ = first_created.recv_timeout(QEMU_WAITS);
                 rest.run(&mut lane);
             })
             .context("starting the lane of the Xen daemons")?;
@@ -97,6 +105,7 @@ impl GuestsLane {
             sender: sender.clone(),
             lane: Lane::new(super::GUESTS, "guests ", 2, boot),
             daemons: None,
+            created: Some(created),
             config: None,
             bridge: false,
             phase: Phase::Waiting,
@@ -113,8 +122,14 @@ impl GuestsLane {
 
     /// Whether the hand-over need not wait for guests any more: there are none to wait for, or xl has created the first.
     #[must_use]
-    pub fn ready(&self) -> bool {
-        self.state.without.is_some() || self.running.as_ref().is_some_and(|running| running.engine.first_wave_created())
+    pub fn ready(&mut self) -> bool {
+        let ready = self.state.without.is_some()
+            || self.running.as_ref().is_some_and(|running| running.engine.first_wave_created());
+        if ready && let Some(created) = self.created.take() {
+            // Nobody hears it when it was too late.
+            let _ = created.send(());
+        }
+        ready
     }
 
     /// What there is to wait for.
