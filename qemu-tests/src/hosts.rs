@@ -36,6 +36,7 @@ pub struct HostTrial {
 pub const TRIALS: &[HostTrial] = &[
     HostTrial { name: "host-guests", long: false, minutes: 40, run: guests::run },
     HostTrial { name: "host-power-cuts", long: false, minutes: 30, run: power::run },
+    HostTrial { name: "host-power-cuts-twenty", long: true, minutes: 50, run: power::run_long },
     HostTrial { name: "host-storage-trouble", long: false, minutes: 25, run: storage::run },
     HostTrial { name: "host-network-configured", long: false, minutes: 25, run: configured::run },
     HostTrial { name: "host-network-late-and-links", long: false, minutes: 20, run: links::run },
