@@ -1,7 +1,7 @@
 //! To RAM in the machine: how fast each contender copies the root image from a stick, and what memory the copy costs.
 //!
 //! The speed is seen from outside, in how QEMU's counter of the medium's bytes grows between a tenth and nine tenths of the
-//! image's length, so that nothing depends on what a contender says of itself. Of a slow stick (`LIMIT`) the copying's time
+//! image's length, so that nothing depends on what a contender says of itself. Of a slow stick the copying's time
 //! over the stick's own time is what counts; 1 is as fast as the stick. The counter is looked at so often that this is right to
 //! about two percent, and a busy machine makes it worse. The memory is what is free after a boot from the medium, less what is
 //! free after one to RAM, less the image. Pages that the kernel keeps at hand for a processor count as free: after a large copy
@@ -18,10 +18,10 @@ use std::path::Path;
 
 /// The measure.
 pub const NAME: &str = "to-ram";
-/// What the slow stick delivers, in bytes a second.
-const LIMIT: u64 = 40_000_000;
-/// The cases; the short form has the first.
-const CASES: [(&str, Option<u64>); 2] = [("USB 40 MB/s", Some(LIMIT)), ("USB", None)];
+/// The cases, with what the stick delivers in bytes a second; the short form has the first. That is the stick of the loader's
+/// measure; one emulated CPU that also hashes is slower than the second.
+const CASES: [(&str, Option<u64>); 3] =
+    [("USB 20 MB/s", Some(20_000_000)), ("USB 40 MB/s", Some(40_000_000)), ("USB", None)];
 
 /// Measures it.
 ///
