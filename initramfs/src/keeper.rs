@@ -18,16 +18,17 @@ use crate::{exit_root, loop_device, mounts, switch_root, to_ram};
 use anyhow::{Context, Result};
 use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use sino_boot::manifest::Manifest;
 use sino_boot::record::{BootRecord, Copy, Medium, Verified};
 use sino_boot::{console, issue, layout, stage};
 use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -84,17 +85,18 @@ impl Task {
 }
 
 /// Starts the keeper as a child of this process, from this process's own program, which the kernel keeps in memory even after
-/// its file is gone. `old_root` is the initramfs, which the keeper empties.
+/// its file is gone. `old_root` is the initramfs, which the keeper empties. What happens to the medium from here on is heard, however
+/// late the keeper begins to listen.
 ///
 /// # Errors
-/// It cannot be executed.
+/// It cannot be executed, or the kernel's events or log cannot be had.
 pub fn start(task: &Task, old_root: OwnedFd) -> Result<()> {
     let child = Command::new("/proc/self/exe")
         .arg0(NAME)
         .args(task.to_arguments())
         .stdin(old_root)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stdout(Socket::open()?.into_fd())
+        .stderr(Kmsg::open()?.into_fd())
         .spawn()
         .context("starting the keeper")?;
     // The root's init comes first. Without it that only begins a little later.
@@ -111,8 +113,13 @@ pub fn keep(task: Task) -> Result<()> {
     // The last process to end when memory is short: without it nobody says why.
     let _ = fs::write("/proc/self/oom_score_adj", "-900");
     tidy_up();
-    let socket = Socket::open()?;
-    let kmsg = Kmsg::open()?;
+    // Its standard output and error are what [`start`] has opened to be read.
+    let taken = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 3);
+    let socket = Socket::inherited(taken(io::stdout().as_fd()).context("taking the kernel's events over")?);
+    let kmsg = Kmsg::inherited(taken(io::stderr().as_fd()).context("taking the kernel's log over")?);
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+    // At worst they stay open twice.
+    let _ = null.and_then(|null| rustix::stdio::dup2_stdout(&null).and_then(|()| rustix::stdio::dup2_stderr(&null)));
     let record = BootRecord::load(Path::new(layout::BOOT_RECORD))?;
     let in_ram = Arc::new(AtomicBool::new(record.medium.as_ref().is_some_and(|medium| medium.in_ram)));
     let medium = record.medium.unwrap_or_default();
@@ -150,7 +157,7 @@ fn tidy_up() {
         if let Err(error) = exit_root::prepare() {
             console::say(&format!("warning: {error:#}"), Level::Warn);
         }
-        let old_root = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3).context("taking the initramfs over");
+        let old_root = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3).context("taking the initramfs over");
         if let Err(error) = old_root.and_then(switch_root::empty) {
             // Worst case: some megabytes of memory stay in use.
             log::warn!("the initramfs could not be emptied: {error:#}");
@@ -191,19 +198,21 @@ fn watch(mut socket: Socket, mut kmsg: Kmsg, medium: &Medium, in_ram: &AtomicBoo
     let disk = disk_of(&medium.device);
     let mut damaged = false;
     // It may have gone before anybody listened.
-    let gone = !in_ram.load(Ordering::Acquire) && !block_device::is_present(&medium.device);
-    let mut trouble = gone.then_some(Trouble::Gone);
+    if !in_ram.load(Ordering::Acquire) && !block_device::is_present(&medium.device) {
+        lost.store(true, Ordering::Release);
+        say_gone(medium);
+    }
     for entry in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
         look_for_twin(entry.file_name().to_string_lossy().replace('!', "/"), &medium.build_id, &disk);
     }
     loop {
         let mut fds =
             [PollFd::from_borrowed_fd(socket.fd(), PollFlags::IN), PollFd::from_borrowed_fd(kmsg.fd(), PollFlags::IN)];
-        let timeout = Timespec::try_from(if trouble.is_some() { Duration::ZERO } else { LOOK_EVERY }).ok();
+        let timeout = Timespec::try_from(LOOK_EVERY).ok();
         // A signal ends the wait early, which only costs a turn.
         let _ = poll(&mut fds, timeout.as_ref());
         let [has_event, has_line] = fds.map(|fd| !fd.revents().is_empty());
-        let mut trouble = trouble.take();
+        let mut trouble = None;
         if has_event {
             let received = socket.receive()?;
             if let Received::Event(event) = &received

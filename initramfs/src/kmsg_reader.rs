@@ -26,6 +26,18 @@ impl Kmsg {
         Ok(Self(file))
     }
 
+    /// The log as another process has opened it, from then on.
+    #[must_use]
+    pub fn inherited(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+
+    /// To be handed to another process.
+    #[must_use]
+    pub fn into_fd(self) -> OwnedFd {
+        self.0
+    }
+
     /// Readable when there is a record.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {

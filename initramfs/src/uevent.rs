@@ -90,7 +90,19 @@ impl Socket {
         // Without the larger buffer an overrun is more likely, and is noticed and made good.
         let _ = sockopt::set_socket_recv_buffer_size_force(&fd, RECEIVE_BUFFER);
         bind(&fd, &SocketAddrNetlink::new(0, KERNEL_GROUP)).context("subscribing to kernel device events")?;
-        Ok(Self { fd, buffer: vec![0; 16 << 10] })
+        Ok(Self::inherited(fd))
+    }
+
+    /// One that another process has opened: what came since then waits in it.
+    #[must_use]
+    pub fn inherited(fd: OwnedFd) -> Self {
+        Self { fd, buffer: vec![0; 16 << 10] }
+    }
+
+    /// To be handed to another process.
+    #[must_use]
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
     }
 
     /// Readable when there is an event.
