@@ -14,7 +14,7 @@ use sino_image::qemu::Bus;
 use std::time::{Duration, Instant, SystemTime};
 
 /// How many boots there are, and in the long set.
-const BOOTS: u32 = 8;
+const BOOTS: u32 = 6;
 const MANY_BOOTS: u32 = 20;
 /// How often the power fails while everything changes.
 const CUTS: u32 = 3;
