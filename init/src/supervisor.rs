@@ -59,7 +59,7 @@ const ENDS_WITHIN: Duration = Duration::from_secs(5);
 /// How long a change of a service may take.
 const SERVICE_WITHIN: Duration = Duration::from_secs(60);
 /// How long the addresses wait for what `/srv` says of them. A file system that is checked takes longer.
-const SRV_WITHIN: Duration = Duration::from_secs(25);
+const SRV_WITHIN: Duration = Duration::from_secs(45);
 
 /// What other threads tell the supervisor's own.
 #[derive(Debug)]
