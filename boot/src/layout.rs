@@ -79,6 +79,13 @@ pub const MODULES: &str = "/sino/modules";
 pub const SELDOM_ARCHIVE: &str = "/sino/seldom.squashfs";
 /// Where stage one mounts that archive when the first of them is asked for; their files in the table are `seldom/NAME.ko`.
 pub const SELDOM_MODULES: &str = "/sino/modules/seldom";
+/// The folder with the drivers of file systems that only an ISO file can lie on; only [`ISO_FILE_INITRAMFS`] has it. Their files in
+/// the table are `carrier/NAME.ko`.
+pub const CARRIER_MODULES: &str = "/sino/modules/carrier";
+/// The initramfs on the medium.
+pub const INITRAMFS: &str = "sino/initramfs.img";
+/// The initramfs on the medium that has [`CARRIER_MODULES`], too: for a medium that is an ISO file.
+pub const ISO_FILE_INITRAMFS: &str = "sino/initramfs-iso-file.img";
 /// The statically linked busybox inside the initramfs; only the rescue shell uses it.
 pub const BUSYBOX: &str = "/sino/busybox";
 /// The root image's path on the medium.

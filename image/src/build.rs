@@ -144,8 +144,8 @@ pub fn build(config: &Config, plan: &BuildPlan, progress: &Progress) -> Result<B
     let work = plan.output.join(".build");
     remove(&work)?;
     create_folder(&work)?;
-    let initramfs = work.join("initramfs.img");
-    let sizes = progress.step("initramfs", || parts.write(&sources, &manifest, &initramfs))?;
+    let (initramfs, iso_file_initramfs) = (work.join("initramfs.img"), work.join("initramfs-iso-file.img"));
+    let sizes = progress.step("initramfs", || parts.write(&sources, &manifest, &initramfs, &iso_file_initramfs))?;
     progress.say(&sizes.line());
     let xen = tree.xen()?;
     let (folder, efi_image, new_iso) = (work.join("medium"), work.join("efi.img"), work.join("new.iso"));
@@ -156,6 +156,7 @@ pub fn build(config: &Config, plan: &BuildPlan, progress: &Progress) -> Result<B
         kernel: &tree.kernel(),
         xen: &xen,
         initramfs: &initramfs,
+        iso_file_initramfs: &iso_file_initramfs,
         manifest: &manifest,
         packages: &tree.packages,
         damage: plan.faults.root_image,

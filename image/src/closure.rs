@@ -45,8 +45,8 @@ struct Depmod<'a> {
     soft: BTreeMap<String, Soft>,
 }
 
-/// The closure of all modules whose path is wanted. Those at hand, and what they need, have their files directly in the folder, the
-/// others in the folder `seldom` of it.
+/// The closure of all modules whose path is wanted. Those at hand, and what they need, have their files directly in the folder; what
+/// nobody but those for carriers need in the folder `carrier` of it; the others in `seldom`.
 ///
 /// # Errors
 /// A line that depmod does not write, a needed module that is nowhere, or nothing at hand to open the archive of the others with.
@@ -55,6 +55,7 @@ pub fn resolve(
     texts: &DepmodTexts,
     is_wanted: impl Fn(&str) -> bool,
     is_at_hand: impl Fn(&str) -> bool,
+    is_for_carriers: impl Fn(&str) -> bool,
 ) -> Result<Closure> {
     let depmod = Depmod::parse(texts)?;
     let chosen = |rule: &dyn Fn(&str) -> bool| -> Vec<String> {
@@ -62,15 +63,19 @@ pub fn resolve(
     };
     let (mut table, sources) = depmod.below(release, chosen(&is_wanted))?;
     let (at_hand, _) = depmod.below(release, chosen(&is_at_hand))?;
+    let (everywhere, _) = depmod.below(release, chosen(&|path| is_wanted(path) && !is_for_carriers(path)))?;
     for (name, module) in table.modules.iter_mut().filter(|(name, _)| !at_hand.modules.contains_key(*name)) {
         ensure!(!OPENS_THE_ARCHIVE.contains(&name.as_str()), "module {name} is in the archive that is opened with it");
-        module.file = format!("{SELDOM}{}", module.file);
+        let folder = if everywhere.modules.contains_key(name) { SELDOM } else { CARRIER };
+        module.file = format!("{folder}{}", module.file);
     }
     Ok(Closure { table, sources })
 }
 
 /// The folder of the modules that are in the archive, as it stands in the table.
 pub const SELDOM: &str = "seldom/";
+/// The folder of the modules that only the initramfs for ISO files has, as it stands in the table.
+pub const CARRIER: &str = "carrier/";
 /// What stage one opens the archive with.
 const OPENS_THE_ARCHIVE: [&str; 2] = ["loop", "squashfs"];
 
@@ -210,7 +215,7 @@ mod tests {
 
     fn closure() -> Closure {
         let wanted = |path: &str| path.contains("ext4") || path.contains("usb-storage");
-        resolve("6.12", &texts(), wanted, |path| path.contains("usb-storage")).unwrap()
+        resolve("6.12", &texts(), wanted, |path| path.contains("usb-storage"), |_| false).unwrap()
     }
 
     #[test]
@@ -237,8 +242,22 @@ mod tests {
         assert_eq!(["ext4", "jbd2"].map(file), ["seldom/ext4.ko", "seldom/jbd2.ko"]);
         let mut texts = texts();
         texts.dep.push_str("kernel/drivers/block/loop.ko:\n");
-        let error = resolve("6.12", &texts, |path| path.contains("loop"), |_| false).unwrap_err().to_string();
+        let error =
+            resolve("6.12", &texts, |path| path.contains("loop"), |_| false, |_| false).unwrap_err().to_string();
         assert!(error.contains("loop"), "{error}");
+    }
+
+    #[test]
+    fn what_only_carriers_need_is_apart() {
+        let wanted = |path: &str| path.contains("ext4") || path.contains("usb-storage");
+        let table = resolve("6.12", &texts(), wanted, |_| false, |path| path.contains("ext4")).unwrap().table;
+        let file = |name: &str| table.modules[name].file.as_str();
+        assert_eq!(["ext4", "jbd2"].map(file), ["carrier/ext4.ko", "carrier/jbd2.ko"]);
+        assert_eq!(file("usbcore"), "seldom/usbcore.ko");
+        // Somebody else needs it, too.
+        let table = resolve("6.12", &texts(), |_| true, |_| false, |path| path.contains("ext4")).unwrap().table;
+        assert_eq!(table.modules["ext4"].file, "carrier/ext4.ko");
+        assert_eq!(table.modules["jbd2"].file, "seldom/jbd2.ko");
     }
 
     #[test]
@@ -258,16 +277,16 @@ mod tests {
     fn a_missing_module_is_named() {
         let mut texts = texts();
         texts.dep = texts.dep.replace("kernel/fs/mbcache.ko.xz:\n", "");
-        let error = resolve("6.12", &texts, |path| path.contains("ext4"), |_| true).unwrap_err().to_string();
+        let error = resolve("6.12", &texts, |path| path.contains("ext4"), |_| true, |_| false).unwrap_err().to_string();
         assert!(error.contains("mbcache"), "{error}");
-        assert!(resolve("6.12", &DepmodTexts::default(), |_| true, |_| true).is_err());
+        assert!(resolve("6.12", &DepmodTexts::default(), |_| true, |_| true, |_| false).is_err());
     }
 
     #[test]
     fn what_is_built_in_is_not_needed() {
         let mut texts = texts();
         texts.builtin.push_str("kernel/fs/mbcache.ko\n");
-        let table = resolve("6.12", &texts, |path| path.contains("ext4"), |_| true).unwrap().table;
+        let table = resolve("6.12", &texts, |path| path.contains("ext4"), |_| true, |_| false).unwrap().table;
         assert_eq!(table.modules["ext4"].needs, ["jbd2"]);
     }
 }

@@ -1,14 +1,16 @@
-//! The initramfs file: up to three archives behind one another, as the kernel accepts them.
+//! The initramfs files: archives behind one another, as the kernel accepts them.
 //!
 //! 1. CPU microcode, uncompressed, when installed (see [`crate::microcode`]).
 //! 2. The kernel modules as one zstd: those that most machines need as unpacked `.ko` files, the others as a squashfs that stage
 //!    one mounts when a device asks for one of them (`docs/decisions/0020`). The same for every image of one kernel, so it is cached.
 //! 3. Stage one itself, its manifest and table, and the rescue shell's busybox: small, made for each image.
+//! 4. Only in the initramfs for ISO files: the drivers of file systems that nothing but an ISO file boots from, as one zstd of
+//!    unpacked `.ko` files (`docs/decisions/0023`).
 //!
-//! The zstd parts together must not exceed [`LIMIT`].
+//! Together the first three must not exceed [`LIMIT`].
 
 use crate::cache::{Cache, Key, create_folder, remove};
-use crate::closure::{self, Closure, DepmodTexts, SELDOM};
+use crate::closure::{self, CARRIER, Closure, DepmodTexts, SELDOM};
 use crate::cpio::{Archive, Kind};
 use crate::{command, microcode, module_set, squashfs};
 use anyhow::{Context, Result, ensure};
@@ -18,10 +20,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What the zstd parts of an initramfs may have together: a slow stick reads them before anything is on the screen.
-pub const LIMIT: u64 = 7_800_000;
+/// What the zstd parts of the initramfs may have together: a slow stick reads them before anything is on the screen. With AMD's
+/// microcode in front it is below 6 MB. Not for what only the initramfs for ISO files has.
+pub const LIMIT: u64 = 5_850_000;
 /// Raised when the way segments are made changes.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// How hard to compress the modules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +66,7 @@ pub struct Sources<'a> {
 pub struct Parts {
     microcode: Vec<u8>,
     modules: Vec<u8>,
+    carrier_modules: Vec<u8>,
     closure: Closure,
     effort: Effort,
 }
@@ -74,6 +78,8 @@ pub struct Sizes {
     pub microcode: u64,
     /// The modules (zstd).
     pub modules: u64,
+    /// Those that only the initramfs for ISO files has (zstd).
+    pub carrier_modules: u64,
     /// Stage one, manifest, table and busybox (zstd).
     pub stage_one: u64,
     /// How many modules there are.
@@ -93,6 +99,7 @@ impl Parts {
             &depmod_texts(sources.modules)?,
             module_set::is_wanted,
             module_set::is_at_hand,
+            module_set::is_for_carriers,
         )
         .context("choosing the initramfs's modules")?;
         let mut key = Key::new("modules", FORMAT)
@@ -102,17 +109,21 @@ impl Parts {
         for (name, path) in &closure.sources {
             key = key.with_file(name, &sources.modules.join(path))?;
         }
-        let packed = cache.get("segments", &key, fresh, |path| {
-            let archive = modules_archive(&closure, sources, &path.with_extension("seldom"))?;
-            compress(&archive.to_bytes(sources.epoch)?, effort.options(), path)
-        })?;
-        let modules = fs::read(&packed).with_context(|| format!("reading {}", packed.display()))?;
+        let segment = |key: &Key, make: &dyn Fn(&Path) -> Result<Archive>| -> Result<Vec<u8>> {
+            let packed = cache.get("segments", key, fresh, |path| {
+                compress(&make(path)?.to_bytes(sources.epoch)?, effort.options(), path)
+            })?;
+            fs::read(&packed).with_context(|| format!("reading {}", packed.display()))
+        };
+        let carrier_key = key.clone().with("for", "carriers");
+        let modules = segment(&key, &|path| modules_archive(&closure, sources, &path.with_extension("seldom")))?;
+        let carrier_modules = segment(&carrier_key, &|_| carrier_archive(&closure, sources))?;
         let microcode = if sources.microcode {
             microcode::archive(sources.tree, sources.epoch)?.unwrap_or_default()
         } else {
             Vec::new()
         };
-        Ok(Self { microcode, modules, closure, effort })
+        Ok(Self { microcode, modules, carrier_modules, closure, effort })
     }
 
     /// What the parts contribute to a build id.
@@ -120,14 +131,15 @@ impl Parts {
     pub fn key(&self, key: Key) -> Key {
         key.with("microcode", &self.microcode)
             .with("modules", &self.modules)
+            .with("carrier modules", &self.carrier_modules)
             .with("table", self.closure.table.to_text())
     }
 
-    /// The whole initramfs with this manifest, written to `path`.
+    /// The whole initramfs with this manifest, written to `path`, and the one for ISO files to `iso_file`.
     ///
     /// # Errors
     /// Over the limit, or a file or tool fails.
-    pub fn write(&self, sources: &Sources<'_>, manifest: &str, path: &Path) -> Result<Sizes> {
+    pub fn write(&self, sources: &Sources<'_>, manifest: &str, path: &Path, iso_file: &Path) -> Result<Sizes> {
         let small = path.with_extension("stage-one");
         let archive = self.stage_one_archive(sources, manifest)?;
         compress(&archive.to_bytes(sources.epoch)?, &["-19"], &small)?;
@@ -136,6 +148,7 @@ impl Parts {
         let sizes = Sizes {
             microcode: self.microcode.len() as u64,
             modules: self.modules.len() as u64,
+            carrier_modules: self.carrier_modules.len() as u64,
             stage_one: stage_one.len() as u64,
             module_count: self.closure.sources.len(),
             largest: largest(&self.closure, sources.modules),
@@ -144,8 +157,12 @@ impl Parts {
         if self.effort == Effort::Smallest {
             check_limit(&sizes)?;
         }
-        let bytes = [self.microcode.as_slice(), &self.modules, &stage_one].concat();
-        fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))?;
+        let write = |path: &Path, parts: &[&[u8]]| {
+            fs::write(path, parts.concat()).with_context(|| format!("writing {}", path.display()))
+        };
+        let parts = [self.microcode.as_slice(), &self.modules, &stage_one];
+        write(path, &parts)?;
+        write(iso_file, &[&parts[..], &[self.carrier_modules.as_slice()]].concat())?;
         Ok(sizes)
     }
 
@@ -175,13 +192,14 @@ impl Sizes {
         let names: Vec<String> =
             self.largest.iter().map(|(name, bytes)| format!("{name} {} kB", bytes / 1000)).collect();
         format!(
-            "initramfs: {} kB zstd ({} modules {} kB, stage one {} kB) of {} kB, microcode {} kB in front; largest as packaged: {}",
+            "initramfs: {} kB zstd ({} modules {} kB, stage one {} kB) of {} kB, microcode {} kB in front; for ISO files {} kB more; largest as packaged: {}",
             (self.modules + self.stage_one) / 1000,
             self.module_count,
             self.modules / 1000,
             self.stage_one / 1000,
             LIMIT / 1000,
             self.microcode / 1000,
+            self.carrier_modules / 1000,
             names.join(", ")
         )
     }
@@ -223,6 +241,9 @@ fn modules_archive(closure: &Closure, sources: &Sources<'_>, work: &Path) -> Res
     for (name, module) in &closure.table.modules {
         let source = closure.sources.get(name).with_context(|| format!("module {name} has no file"))?;
         let bytes = unpacked(&sources.modules.join(source))?;
+        if module.file.starts_with(CARRIER) {
+            continue;
+        }
         if let Some(file) = module.file.strip_prefix(SELDOM) {
             let path = seldom.join(file);
             fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
@@ -235,6 +256,16 @@ fn modules_archive(closure: &Closure, sources: &Sources<'_>, work: &Path) -> Res
     let bytes = fs::read(&packed).with_context(|| format!("reading {}", packed.display()))?;
     archive.file(inner(layout::SELDOM_ARCHIVE), 0o644, bytes)?;
     remove(work)?;
+    Ok(archive)
+}
+
+fn carrier_archive(closure: &Closure, sources: &Sources<'_>) -> Result<Archive> {
+    let mut archive = Archive::new();
+    for (name, module) in closure.table.modules.iter().filter(|(_, module)| module.file.starts_with(CARRIER)) {
+        let source = closure.sources.get(name).with_context(|| format!("module {name} has no file"))?;
+        let path = format!("{}/{}", inner(layout::MODULES), module.file);
+        archive.file(&path, 0o644, unpacked(&sources.modules.join(source))?)?;
+    }
     Ok(archive)
 }
 
@@ -277,7 +308,7 @@ mod tests {
     fn too_much_is_refused_with_numbers() {
         let sizes = Sizes { modules: LIMIT, stage_one: 1, microcode: 99_000_000, ..Sizes::default() };
         let error = check_limit(&sizes).unwrap_err().to_string();
-        assert!(error.contains("7800001 bytes") && error.contains("module_set"), "{error}");
+        assert!(error.contains("5850001 bytes") && error.contains("module_set"), "{error}");
         // The microcode does not count.
         assert!(check_limit(&Sizes { microcode: 99_000_000, ..Sizes::default() }).is_ok());
     }

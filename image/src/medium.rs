@@ -25,6 +25,8 @@ pub struct Contents<'a> {
     pub xen: &'a Path,
     /// The initramfs.
     pub initramfs: &'a Path,
+    /// The initramfs for a medium that is an ISO file.
+    pub iso_file_initramfs: &'a Path,
     /// The manifest's text.
     pub manifest: &'a str,
     /// The list of packages.
@@ -69,9 +71,12 @@ pub fn lay_out(folder: &Path, contents: &Contents<'_>) -> Result<()> {
     let sum = folder.join(layout::EFI_SUM);
     fs::write(&sum, format!("{} {length}\n", file_hash(contents.efi_image)?))
         .with_context(|| format!("writing {}", sum.display()))?;
-    for (source, name) in
-        [(contents.kernel, "sino/vmlinuz"), (contents.xen, "sino/xen.gz"), (contents.initramfs, "sino/initramfs.img")]
-    {
+    for (source, name) in [
+        (contents.kernel, "sino/vmlinuz"),
+        (contents.xen, "sino/xen.gz"),
+        (contents.initramfs, layout::INITRAMFS),
+        (contents.iso_file_initramfs, layout::ISO_FILE_INITRAMFS),
+    ] {
         copy(source, &folder.join(name))?;
     }
     let root_image = folder.join(layout::ROOT_IMAGE);

@@ -11,6 +11,8 @@ pub const XEN: &str = "/sino/xen.gz";
 pub const KERNEL: &str = "/sino/vmlinuz";
 /// The initramfs on the medium.
 pub const INITRAMFS: &str = "/sino/initramfs.img";
+/// The initramfs on the medium for a medium that is an ISO file: with the drivers of all file systems that one may lie on.
+pub const ISO_FILE_INITRAMFS: &str = "/sino/initramfs-iso-file.img";
 
 /// The sums of memory are rounded up to this many MiB.
 const MEMORY_STEP: u64 = 64;
@@ -313,7 +315,11 @@ pub(crate) mod tests {
             .collect();
         assert_eq!(from_isolinux, started(&|entry| entry.video.on_bios().into()));
         let expected = started(&|entry| menu_grub::variable(entry.video).into());
-        for (text, last) in [(menu_grub::config(&menu), ""), (menu_grub::loopback(&menu), " findiso=\"${iso_path}\"")] {
+        let findiso = " findiso=\"${iso_path}\"";
+        for (text, last, initramfs) in [
+            (menu_grub::config(&menu), "", "${sino_initramfs}"),
+            (menu_grub::loopback(&menu), findiso, ISO_FILE_INITRAMFS),
+        ] {
             let values = |command: &str, path: &str| -> Vec<String> {
                 let lines = text.lines().filter_map(|line| line.trim().strip_prefix(command));
                 lines.filter(|rest| rest.contains(path)).map(|rest| after(rest, path)).collect()
@@ -322,7 +328,7 @@ pub(crate) mod tests {
             let kernels = kernels.iter().map(|flags| flags.strip_suffix(last).unwrap().to_owned());
             let found: Vec<(String, String)> = values("multiboot2 ", XEN).into_iter().zip(kernels).collect();
             assert_eq!(found, expected, "{text}");
-            assert_eq!(values("module2 --nounzip ", INITRAMFS).len(), expected.len());
+            assert_eq!(values("module2 --nounzip ", initramfs).len(), expected.len());
             for entry in menu.all() {
                 assert!(text.contains(&format!("menuentry \"{}\"", entry.title)));
                 assert!(isolinux.contains(&format!("MENU LABEL {}\n", entry.title)));

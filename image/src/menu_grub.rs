@@ -3,8 +3,11 @@
 //!
 //! The menu is on the screen and on the serial port, and both can choose. What Xen's flag `vga` must say depends on the
 //! firmware, and the GRUB of another stick may run on either: two variables hold it. A submenu sees exported variables only.
+//!
+//! Started from another stick's menu, the ISO is a file on whatever file system that stick has, and the initramfs for ISO files is
+//! taken. Ventoy starts `grub.cfg`, too; it is known by its own partition.
 
-use crate::menu::{Entry, INITRAMFS, KERNEL, Menu, Video, XEN};
+use crate::menu::{Entry, INITRAMFS, ISO_FILE_INITRAMFS, KERNEL, Menu, Video, XEN};
 use std::fmt::Write as _;
 
 /// The file by which GRUB knows the medium of this build, below the medium's root.
@@ -12,6 +15,10 @@ use std::fmt::Write as _;
 pub fn marker(build_id: &str) -> String {
     format!("sino/build/{build_id}")
 }
+
+/// A file on the second partition of each Ventoy stick, by which its own GRUB knows it (`ventoy_check_official_device` in its `ventoy_cmd.c`).
+/// Looked for without `search`, which complains on the screen when there is none.
+const VENTOY: &str = "/ventoy/ventoy.cpio";
 
 /// The variable with the value of Xen's flag `vga`, as it stands in an entry.
 #[must_use]
@@ -65,7 +72,17 @@ pub fn config(menu: &Menu) -> String {
         timeout = menu.timeout,
     );
     text.push_str(&variables());
-    text.push_str(&entries(menu, ""));
+    let _ = write!(
+        text,
+        "set sino_initramfs={INITRAMFS}\n\
+         for sino_partition in (hd*,msdos2) (hd*,gpt2); do\n\
+         \x20 if [ -f \"${{sino_partition}}{VENTOY}\" ]; then\n\
+         \x20   set sino_initramfs={ISO_FILE_INITRAMFS}\n\
+         \x20 fi\n\
+         done\n\
+         export sino_initramfs\n"
+    );
+    text.push_str(&entries(menu, "", "${sino_initramfs}"));
     text
 }
 
@@ -73,11 +90,12 @@ pub fn config(menu: &Menu) -> String {
 #[must_use]
 pub fn loopback(menu: &Menu) -> String {
     let text = "# Made by SINO's image builder. For GRUB menus that start this ISO as a file.\n";
-    format!("{text}{}export iso_path\n{}", variables(), entries(menu, " findiso=\"${iso_path}\""))
+    format!("{text}{}export iso_path\n{}", variables(), entries(menu, " findiso=\"${iso_path}\"", ISO_FILE_INITRAMFS))
 }
 
-fn entries(menu: &Menu, last: &str) -> String {
-    let write = |entries: &[Entry]| -> String { entries.iter().map(|entry| one(entry, last)).collect() };
+/// All entries: with `last` behind the kernel's flags, and with this initramfs.
+fn entries(menu: &Menu, last: &str, initramfs: &str) -> String {
+    let write = |entries: &[Entry]| -> String { entries.iter().map(|entry| one(entry, last, initramfs)).collect() };
     let more = &menu.more;
     format!(
         "{}\nsubmenu \"{}\" --id={} {{\n{}}}\n",
@@ -88,7 +106,7 @@ fn entries(menu: &Menu, last: &str) -> String {
     )
 }
 
-fn one(entry: &Entry, last: &str) -> String {
+fn one(entry: &Entry, last: &str, initramfs: &str) -> String {
     let mut text = format!("\nmenuentry \"{}\" --id={} {{\n", entry.title, entry.label);
     for line in entry.help {
         // Writing to a String cannot fail.
@@ -103,7 +121,7 @@ fn one(entry: &Entry, last: &str) -> String {
         "  set gfxpayload={payload}\n  \
          multiboot2 {XEN} {xen}\n  \
          module2 --nounzip {KERNEL} {kernel}{last}\n  \
-         module2 --nounzip {INITRAMFS}\n}}\n",
+         module2 --nounzip {initramfs}\n}}\n",
         xen = entry.xen_with(variable(entry.video)),
         kernel = entry.kernel,
     );

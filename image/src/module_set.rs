@@ -191,6 +191,10 @@ const AT_HAND: &[&str] = &[
     "fs/squashfs/",
 ];
 
+/// What only a medium that is an ISO file can need: the file systems that it may lie on, apart from those that are small or that sticks
+/// are made with. Only the initramfs for ISO files has them. The same rules as for all modules.
+const FOR_CARRIERS: &[&str] = &["fs/btrfs/", "fs/ntfs3/", "fs/xfs/"];
+
 /// Modules that another asks for by name while it works, when no program could load them: (module, what it asks for).
 ///
 /// FAT asks for character sets, ext4 for a checksum, dm-verity for a hash.
@@ -211,6 +215,12 @@ pub fn is_wanted(path: &str) -> bool {
 #[must_use]
 pub fn is_at_hand(path: &str) -> bool {
     is_wanted(path) && listed(path, AT_HAND)
+}
+
+/// Whether a wanted module is only in the initramfs for ISO files.
+#[must_use]
+pub fn is_for_carriers(path: &str) -> bool {
+    listed(path, FOR_CARRIERS)
 }
 
 fn listed(path: &str, rules: &[&str]) -> bool {
@@ -248,6 +258,19 @@ mod tests {
             ("updates/drivers/ata/ahci.ko", false),
         ] {
             assert_eq!(is_wanted(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn only_what_an_iso_file_alone_can_lie_on_is_for_carriers() {
+        for (path, expected) in [
+            ("kernel/fs/xfs/xfs.ko.xz", true),
+            ("kernel/fs/btrfs/btrfs.ko", true),
+            ("kernel/fs/ntfs3/ntfs3.ko.xz", true),
+            ("kernel/fs/exfat/exfat.ko.xz", false),
+            ("kernel/fs/ext4/ext4.ko.xz", false),
+        ] {
+            assert!(is_wanted(path) && is_for_carriers(path) == expected, "{path}");
         }
     }
 

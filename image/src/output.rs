@@ -8,13 +8,20 @@ use crate::cache::create_folder;
 use crate::medium::{copy, write_sums};
 use crate::progress::Progress;
 use anyhow::{Context, Result, bail};
+use sino_boot::layout;
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 /// The files beside the ISO that also lie on the medium, by their names there.
-const BESIDE: &[&str] =
-    &["sino/vmlinuz", "sino/xen.gz", "sino/initramfs.img", "sino/manifest.json", "sino/packages.txt"];
+const BESIDE: &[&str] = &[
+    "sino/vmlinuz",
+    "sino/xen.gz",
+    layout::INITRAMFS,
+    layout::ISO_FILE_INITRAMFS,
+    "sino/manifest.json",
+    "sino/packages.txt",
+];
 
 /// Refuses an output that cannot be or must not be written, before any work is done.
 ///

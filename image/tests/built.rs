@@ -150,8 +150,15 @@ fn dm_verity_and_loop_are_in_the_initramfs_with_what_they_ask_for() {
         builtin: read("modules.builtin"),
     };
     let builtin = |name: &str| texts.builtin.contains(&format!("/{name}.ko\n"));
-    let table =
-        closure::resolve(&tree.kernel_release, &texts, module_set::is_wanted, module_set::is_at_hand).unwrap().table;
+    let table = closure::resolve(
+        &tree.kernel_release,
+        &texts,
+        module_set::is_wanted,
+        module_set::is_at_hand,
+        module_set::is_for_carriers,
+    )
+    .unwrap()
+    .table;
     // What every root needs is not in the archive that some of it opens.
     for name in ["loop", "squashfs", "overlay", "isofs", "dm_verity", "usb_storage", "sd_mod"] {
         assert!(builtin(name) || table.modules[name].file == format!("{name}.ko"), "{name}");

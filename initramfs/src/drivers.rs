@@ -236,7 +236,12 @@ impl Loader {
             self.seldom.get_or_init(|| seldom::mount().map_err(|error| format!("{error:#}"))).clone()?;
             file = open();
         }
-        file.map_err(|error| format!("opening {path}: {error}"))
+        file.map_err(|error| match error {
+            Errno::NOENT if path.starts_with(layout::CARRIER_MODULES) => {
+                format!("only {} of the ISO has it", layout::ISO_FILE_INITRAMFS)
+            }
+            error => format!("opening {path}: {error}"),
+        })
     }
 
     fn states(&self) -> MutexGuard<'_, BTreeMap<String, State>> {

@@ -20,6 +20,7 @@ use sino_boot::watchdog::Watchdog;
 use sino_boot::{console, layout};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::{self, Write as _};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// After this time without the medium the consoles show what is waited for, and are told again each time it has passed once
@@ -177,10 +178,18 @@ pub fn find(
     let only = options.medium.as_ref().map_or_else(String::new, |wanted| format!(" (only {wanted} was asked for)"));
     let file = search.iso.as_ref().map_or_else(String::new, |file| format!(" (nor a file {file})"));
     let cause = anyhow!("no device carries build {} after {} s{only}{file}", manifest.build_id, patience.as_secs());
-    Err(search
+    let failure = search
         .explain(cause)
         .hint("plug the right stick in: the boot begins again by itself, or leave the shell with \"exit\"")
-        .hint("sino.medium-timeout=SECONDS waits longer; sino.iso=/PATH finds an ISO file on a file system"))
+        .hint("sino.medium-timeout=SECONDS waits longer; sino.iso=/PATH finds an ISO file on a file system");
+    if search.iso.is_none() || Path::new(layout::CARRIER_MODULES).exists() {
+        return Err(failure);
+    }
+    let image = layout::ISO_FILE_INITRAMFS;
+    Err(failure.hint(format!(
+        "an ISO file on NTFS, XFS or btrfs needs {image} of the ISO in place of this initramfs: boot/grub/loopback.cfg takes it, \
+         and so does Ventoy in its \"grub2 mode\""
+    )))
 }
 
 impl<'a> Search<'a> {

@@ -181,6 +181,8 @@ pub fn blank(file: &Path, mib: u64) -> Result<()> {
 pub fn break_initramfs(initramfs: &Path, copy: &Path, manifest: &Manifest, fault: InitramfsFault) -> Result<()> {
     let mut over = Archive::new();
     match fault {
+        // The right one for any other medium.
+        InitramfsFault::NotForIsoFiles => {}
         InitramfsFault::OtherKernel => {
             let manifest = Manifest { kernel_release: OTHER_KERNEL.to_owned(), ..manifest.clone() };
             over.file(below_root(layout::MANIFEST), 0o644, manifest.to_text()?)?;
@@ -190,7 +192,7 @@ pub fn break_initramfs(initramfs: &Path, copy: &Path, manifest: &Manifest, fault
             // both are put there, and the one that is not asked for does no harm.
             let spellings = BTreeSet::from([name.replace('_', "-"), name.replace('-', "_")]);
             for spelling in spellings {
-                for (folder, ending) in [layout::MODULES, layout::SELDOM_MODULES]
+                for (folder, ending) in [layout::MODULES, layout::SELDOM_MODULES, layout::CARRIER_MODULES]
                     .into_iter()
                     .flat_map(|folder| ["ko", "ko.xz"].map(|ending| (folder, ending)))
                 {

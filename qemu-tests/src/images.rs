@@ -23,6 +23,8 @@ pub struct Paths {
     pub xen: PathBuf,
     /// The initramfs.
     pub initramfs: PathBuf,
+    /// The initramfs for a medium that is an ISO file.
+    pub iso_file_initramfs: PathBuf,
     /// What the initramfs was built with.
     pub manifest: Manifest,
     /// The text of `/etc/sino-test` in the root; empty in the real image.
@@ -47,6 +49,7 @@ impl Paths {
             kernel: file("vmlinuz")?,
             xen: file("xen.gz")?,
             initramfs: file("initramfs.img")?,
+            iso_file_initramfs: file("initramfs-iso-file.img")?,
             manifest: Manifest::parse(&text)?,
             marker: marker.to_owned(),
         })

@@ -163,6 +163,17 @@ pub enum FileSystem {
     Btrfs,
 }
 
+impl FileSystem {
+    /// Whether only the initramfs for ISO files has its driver.
+    #[must_use]
+    pub fn is_for_carriers(self) -> bool {
+        match self {
+            Self::Fat | Self::Exfat | Self::Ext4 => false,
+            Self::Ntfs | Self::Xfs | Self::Btrfs => true,
+        }
+    }
+}
+
 /// When a drive is plugged in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plugged {
@@ -249,6 +260,8 @@ pub enum InitramfsFault {
     OtherKernel,
     /// This kernel module's file is garbage.
     BrokenModule(&'static str),
+    /// It is the usual one although the medium is an ISO file for which another one is made.
+    NotForIsoFiles,
 }
 
 /// The boot must reach the payload, and this must be true of it.

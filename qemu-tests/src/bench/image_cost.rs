@@ -92,6 +92,8 @@ fn builds(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
     record("ISO", length(&built.iso)?)?;
     record("root image", whole(built.root_bytes))?;
     record("initramfs", length(&built.initramfs)?)?;
+    let for_iso_files = output.join("initramfs-iso-file.img");
+    record("initramfs for ISO files", length(&for_iso_files)?)?;
     record("kernel", length(&built.kernel)?)?;
     record("Xen", length(&built.xen)?)?;
     remove(&output)

@@ -2,7 +2,7 @@
 
 use super::{BIOS_BUDGET, XEN_MEMORY, booted, direct, drive, stick};
 use crate::scenario::{
-    Act, Afterwards, Begin, Booted, Content, During, Entry, Expect, Failed, Image, InitramfsFault, Scenario,
+    Act, Afterwards, Begin, Booted, Content, During, Entry, Expect, Failed, FileSystem, Image, InitramfsFault, Scenario,
 };
 use sino_image::qemu::{Bus, EndReason};
 
@@ -154,6 +154,15 @@ pub(super) fn faults() -> Vec<Scenario> {
                 "sino.medium-timeout=5",
                 stick(tiny),
                 failed("find-medium", &["cause:", "usb_storage", "try:"]),
+            )
+        },
+        Scenario {
+            initramfs_fault: Some(InitramfsFault::NotForIsoFiles),
+            ..direct(
+                "fault-initramfs-not-for-iso-files",
+                "sino.medium-timeout=5 sino.iso=/boot/iso/sino.iso",
+                vec![drive("medium", Bus::UsbStick, Content::IsoFile(Image::Tiny, FileSystem::Xfs))],
+                failed("find-medium", &["cause:", "xfs", "sino/initramfs-iso-file.img", "try:"]),
             )
         },
         Scenario {

@@ -2,7 +2,7 @@
 
 use super::DIRECT_FLAGS;
 use crate::images::{Images, Paths};
-use crate::scenario::{Begin, Content, DriveSpec, FirmwareKind, Plugged, Scenario, Trouble};
+use crate::scenario::{Begin, Content, DriveSpec, FirmwareKind, InitramfsFault, Plugged, Scenario, Trouble};
 use crate::{carriers, faults, ventoy};
 use anyhow::{Context, Result};
 use sino_image::qemu::firmware::UefiFiles;
@@ -17,10 +17,18 @@ pub(super) fn machine(scenario: &Scenario, image: &Paths, images: &Images, folde
     let start = match scenario.begin {
         Begin::Menu(_) => Start::FromDrives,
         Begin::Direct(flags) => {
-            let mut initrd = image.initramfs.clone();
+            let for_carriers =
+                |spec: &DriveSpec| matches!(spec.content, Content::IsoFile(_, kind) if kind.is_for_carriers());
+            let not_for_carriers = scenario.initramfs_fault == Some(InitramfsFault::NotForIsoFiles);
+            let right = if scenario.drives.iter().any(for_carriers) && !not_for_carriers {
+                &image.iso_file_initramfs
+            } else {
+                &image.initramfs
+            };
+            let mut initrd = right.clone();
             if let Some(fault) = scenario.initramfs_fault {
                 initrd = folder.join("initramfs-broken.img");
-                faults::break_initramfs(&image.initramfs, &initrd, &image.manifest, fault)?;
+                faults::break_initramfs(right, &initrd, &image.manifest, fault)?;
             }
             let flags = with_identities(flags, &image.iso)?;
             let append = format!("{DIRECT_FLAGS} {flags}").trim_end().to_owned();
