@@ -5,16 +5,17 @@
 //! dies says so on the same channel.
 
 use crate::block_device::{self, BlockDevice};
+use crate::driver_queue::{Job, Queue, Taken, Urgency};
 use crate::drivers::Loader;
 use crate::preparation::Build;
 use crate::uevent::{Received, Socket, Uevent};
 use anyhow::{Context, Result};
 use sino_boot::stage::{Done, Fault, done};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A device that does not answer holds a thread for as long as its driver tries; this many may do so at once.
@@ -33,14 +34,6 @@ const SECOND_FOR_A_STICK: &str = "uas";
 /// How nice a worker is to the others and to the boot itself while it loads something of this [`Urgency`]: what a medium is
 /// seldom behind takes only the time that is left over. Source: sched(7), setpriority(2), which is about threads on Linux.
 const NICE: [i32; 5] = [0, 5, 10, 15, 19];
-/// On one CPU, what is less urgent is not begun while something more urgent is being loaded, and what needs no hardware is loaded
-/// one after the other: the kernel checks a module's signature in one go, whatever its loader's nice is, and what is needed
-/// first would be ready last. A driver that takes longer than this waits for hardware, not for the CPU.
-const WAITS_FOR_URGENT: Duration = Duration::from_secs(1);
-/// On one CPU, drivers of other storage are not begun for this long after a stick has appeared: it is most likely the medium, and
-/// needs some tenths of a second until it can be read.
-const WAITS_FOR_A_STICK: Duration = Duration::from_secs(1);
-
 /// Something that happened to a device.
 #[derive(Debug)]
 pub enum Event {
@@ -50,30 +43,6 @@ pub enum Event {
     Gone(String),
     /// A thread ended that must not; nothing more may arrive.
     Died(String),
-}
-
-/// How soon something is to be loaded: what is most likely to be between the boot and its medium comes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Urgency {
-    /// USB hosts, whose devices take longest to answer, and what has appeared behind one; disks of hypervisors.
-    Now,
-    /// What a stick needs.
-    Stick,
-    /// What the boot needs once it has its medium.
-    Soon,
-    /// Other controllers of storage.
-    Storage,
-    /// Everything else.
-    Rest,
-}
-
-/// Work for the workers.
-#[derive(Debug, PartialEq, Eq)]
-enum Job {
-    /// Load the drivers for an alias.
-    Alias(String),
-    /// Load a module by name.
-    Module(&'static str),
 }
 
 /// Looks at block devices, each in a thread of its own, so that a disk that answers slowly holds up no other.
@@ -137,105 +106,6 @@ fn one_look(name: &str, sender: &Sender<Event>) {
     }
 }
 
-#[derive(Default)]
-struct Queue {
-    jobs: Mutex<Jobs>,
-    more: Condvar,
-    /// One class after the other, as on one CPU.
-    in_turn: bool,
-}
-
-#[derive(Default)]
-struct Jobs {
-    /// By urgency, and within one in the order in which they came.
-    waiting: BTreeMap<Urgency, VecDeque<Job>>,
-    /// What is being done, and since when.
-    running: Vec<(Urgency, Instant)>,
-    /// When a stick appeared last.
-    stick: Option<Instant>,
-    /// Nothing is taken for now.
-    paused: bool,
-    closed: bool,
-}
-
-impl Queue {
-    fn jobs(&self) -> MutexGuard<'_, Jobs> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn push(&self, urgency: Urgency, job: Job) {
-        self.jobs().waiting.entry(urgency).or_default().push_back(job);
-        self.more.notify_one();
-    }
-
-    /// The most urgent job; `None` once the queue is closed. Whoever has done it says so with [`Queue::done`].
-    fn pop(&self) -> Option<Taken> {
-        let mut jobs = self.jobs();
-        loop {
-            if jobs.closed {
-                return None;
-            }
-            let first = jobs.waiting.iter().find(|(_, waiting)| !waiting.is_empty()).map(|(urgency, _)| *urgency);
-            let Some(urgency) = first.filter(|_| !jobs.paused) else {
-                jobs = self.more.wait(jobs).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            let now = Instant::now();
-            if let Some(left) =
-                jobs.not_before(urgency).filter(|_| self.in_turn).and_then(|at| at.checked_duration_since(now))
-            {
-                jobs = self.more.wait_timeout(jobs, left).unwrap_or_else(PoisonError::into_inner).0;
-                continue;
-            }
-            if let Some(job) = jobs.waiting.get_mut(&urgency).and_then(VecDeque::pop_front) {
-                jobs.running.push((urgency, now));
-                return Some(Taken { urgency, job, began: now });
-            }
-        }
-    }
-
-    fn done(&self, urgency: Urgency, began: Instant) {
-        self.jobs().running.retain(|running| *running != (urgency, began));
-        self.more.notify_all();
-    }
-
-    /// A stick has appeared.
-    fn stick(&self) {
-        self.jobs().stick = Some(Instant::now());
-    }
-
-    fn pause(&self, paused: bool) {
-        self.jobs().paused = paused;
-        self.more.notify_all();
-    }
-
-    fn close(&self) {
-        self.jobs().closed = true;
-        self.more.notify_all();
-    }
-}
-
-impl Jobs {
-    /// When something of this urgency may be begun, where one class comes after the other.
-    fn not_before(&self, urgency: Urgency) -> Option<Instant> {
-        // These wait for no hardware of their own.
-        let by_name = matches!(urgency, Urgency::Stick | Urgency::Soon);
-        let before = |running: Urgency| running < urgency || by_name && running == urgency;
-        let running = self.running.iter().filter(|(running, _)| before(*running));
-        let urgent = running.map(|(_, began)| *began + WAITS_FOR_URGENT).max();
-        let stick = self.stick.filter(|_| urgency >= Urgency::Storage).map(|at| at + WAITS_FOR_A_STICK);
-        urgent.max(stick)
-    }
-}
-
-/// A job that is being done.
-#[derive(Debug)]
-struct Taken {
-    urgency: Urgency,
-    job: Job,
-    began: Instant,
-}
-
 /// The devices, and the threads that look after them.
 pub struct Devices {
     loader: Arc<Loader>,
@@ -262,7 +132,7 @@ pub fn coldplug(build: &Build, debug: bool) -> Result<Done<Devices>, Fault> {
     let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let loader = Arc::new(Loader::new(build.modules.clone(), &line));
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let queue = Arc::new(Queue { in_turn: cpus == 1, ..Queue::default() });
+    let queue = Arc::new(Queue::new(cpus == 1));
     let (sender, events) = mpsc::channel();
     // The socket is open before the first look at /sys, so that no device falls between the two.
     let socket = Socket::open()?;
@@ -517,54 +387,6 @@ mod tests {
         ] {
             assert_eq!(urgency(alias), expected, "{alias}");
         }
-    }
-
-    #[test]
-    fn the_most_urgent_job_is_next_and_none_when_it_is_over() {
-        let queue = Queue::default();
-        let module = |name| Job::Module(name);
-        queue.push(Urgency::Rest, module("d"));
-        queue.push(Urgency::Soon, module("b"));
-        queue.push(Urgency::Soon, module("c"));
-        queue.push(Urgency::Now, module("a"));
-        let order: Vec<Job> = std::iter::from_fn(|| queue.pop().map(|taken| taken.job)).take(4).collect();
-        assert_eq!(order, ["a", "b", "c", "d"].map(module));
-        queue.push(Urgency::Now, module("a"));
-        queue.close();
-        assert!(queue.pop().is_none());
-    }
-
-    #[test]
-    fn on_one_cpu_one_class_comes_after_the_other_and_a_stick_before_other_storage() {
-        let queue = Arc::new(Queue { in_turn: true, ..Queue::default() });
-        let module = |name| Job::Module(name);
-        queue.push(Urgency::Now, module("host"));
-        queue.push(Urgency::Now, module("other-host"));
-        queue.push(Urgency::Soon, module("loop"));
-        let (host, other) = (queue.pop().unwrap(), queue.pop().unwrap());
-        assert_eq!((host.job, other.job), (module("host"), module("other-host")), "one class is loaded side by side");
-        let (sender, takes) = mpsc::channel();
-        let worker = {
-            let queue = Arc::clone(&queue);
-            std::thread::spawn(move || {
-                while sender.send(queue.pop().map(|taken| taken.job)).is_ok_and(|()| !queue.jobs().closed) {}
-            })
-        };
-        let began = Instant::now();
-        queue.done(host.urgency, host.began);
-        assert!(takes.recv_timeout(Duration::from_millis(200)).is_err(), "the second host is still loaded");
-        queue.done(other.urgency, other.began);
-        assert_eq!(takes.recv_timeout(WAITS_FOR_URGENT * 10).unwrap(), Some(module("loop")));
-        queue.jobs().running.clear();
-        queue.stick();
-        queue.push(Urgency::Storage, module("disks"));
-        queue.push(Urgency::Now, module("stick"));
-        assert_eq!(takes.recv_timeout(Duration::from_secs(30)).unwrap(), Some(module("stick")));
-        // Neither the stick nor a driver that hangs is waited for without end.
-        assert_eq!(takes.recv_timeout(Duration::from_secs(30)).unwrap(), Some(module("disks")));
-        assert!(began.elapsed() >= WAITS_FOR_A_STICK);
-        queue.close();
-        worker.join().unwrap();
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod carrier;
 pub mod check;
 pub mod device_mapper;
 pub mod devices;
+mod driver_queue;
 pub mod drivers;
 pub mod exit_root;
 pub mod fat_root;
