@@ -58,8 +58,9 @@ pub const CONSOLE_LOGS: &str = "/var/log/xen/console";
 const XENSTORED_WITHIN: Duration = Duration::from_secs(30);
 /// How long another daemon may take until it has its PID file.
 const DAEMON_WITHIN: Duration = Duration::from_secs(15);
-/// How long qemu may take; it is large and comes from the stick.
-const QEMU_WITHIN: Duration = Duration::from_secs(60);
+/// How long qemu may take: it is large, comes from the stick, and starts while everything else does. Ended too early, it would only be
+/// started once more by Debian's script.
+const QEMU_WITHIN: Duration = Duration::from_secs(180);
 /// How long somebody else may hold [`LOCK`], who only looks whether it is free.
 const LOCK_WITHIN: Duration = Duration::from_secs(2);
 /// The device model that serves disks of domain 0's guests. Source: Debian's /etc/init.d/xen.
