@@ -52,7 +52,7 @@ struct Options {
     /// Fewer cases and smaller files.
     #[arg(long)]
     short: bool,
-    /// Only cases with this text in their name; the values of the others stay as they were.
+    /// Only cases with this text in their name, or with this name behind "="; the values of the others stay as they were.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
     /// Only contenders of stage one with one of these texts in their name, for example SINO,floor.

@@ -42,7 +42,7 @@ pub struct Settings {
     pub rounds: u32,
     /// Only what is quick: fewer cases, smaller files.
     pub short: bool,
-    /// Only cases with this text in their name ([`Settings::wants`]).
+    /// Only some cases ([`Settings::wants`]).
     pub only: Option<String>,
     /// Only contenders with one of these texts in their name ([`Settings::wants_contender`]); all if empty.
     pub contenders: Vec<String>,
@@ -72,7 +72,7 @@ impl Settings {
     /// Whether a case is to be run.
     #[must_use]
     pub fn wants(&self, case: &str) -> bool {
-        self.only.as_ref().is_none_or(|only| case.contains(only.as_str()))
+        self.only.as_ref().is_none_or(|only| sample::is_meant(only, case))
     }
 
     /// Whether a contender takes part.

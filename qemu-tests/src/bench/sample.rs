@@ -80,8 +80,13 @@ pub struct Recorder {
     results: Results,
 }
 
+/// Whether a case is meant by what was given as `--only`: a part of its name, or the whole of it behind `=`.
+pub(super) fn is_meant(only: &str, case: &str) -> bool {
+    only.strip_prefix('=').map_or_else(|| case.contains(only), |name| case == name)
+}
+
 impl Recorder {
-    /// Begins `folder/MEASURE.json`. With `only`, samples of an earlier run whose case has not this text in its name stay.
+    /// Begins `folder/MEASURE.json`. With `only`, samples of an earlier run whose case it does not mean stay.
     ///
     /// # Errors
     /// The folder cannot be made, or an earlier file that should be kept cannot be read.
@@ -99,8 +104,11 @@ impl Recorder {
         };
         if let Some(only) = only.filter(|_| file.exists()) {
             let former = Results::read(&file)?;
-            let stays = |text: &String| !text.contains(only);
-            results.samples = former.samples.into_iter().filter(|sample| stays(&sample.case)).collect();
+            // What failed begins with its case.
+            let whole = only.strip_prefix('=').map(|name| format!("{name}, "));
+            let stays =
+                |text: &String| !whole.as_ref().map_or_else(|| text.contains(only), |name| text.starts_with(name));
+            results.samples = former.samples.into_iter().filter(|sample| !is_meant(only, &sample.case)).collect();
             results.failed = former.failed.into_iter().filter(stays).collect();
             results.notes = former.notes.into_iter().filter(stays).collect();
         }
@@ -235,7 +243,8 @@ mod tests {
         recorder.failed("cd normal", "SINO", 1, &anyhow::anyhow!("no disc")).unwrap();
         assert_eq!(Results::read(&file).unwrap().failed, ["cd normal, SINO, round 1: no disc"]);
         assert_eq!(begin(Some("usb")).results.failed.len(), 1, "the CD's");
-        assert_eq!(begin(Some("cd")).results.failed, [""; 0]);
+        assert_eq!(begin(Some("=cd")).results.failed.len(), 1, "no whole name");
+        assert_eq!(begin(Some("=cd normal")).results.failed, [""; 0]);
         assert_eq!(begin(None).samples(), []);
         assert_eq!(Results::read(&file).unwrap().notes, ["no stick"]);
     }
