@@ -7,7 +7,7 @@
 //! 4. Only in the initramfs for ISO files: the drivers of file systems that nothing but an ISO file boots from, as one zstd of
 //!    unpacked `.ko` files (`docs/decisions/0023`).
 //!
-//! Together the first three must not exceed [`LIMIT`].
+//! The second and the third together must not exceed [`LIMIT`].
 
 use crate::cache::{Cache, Key, create_folder, remove};
 use crate::closure::{self, CARRIER, Closure, DepmodTexts, SELDOM};

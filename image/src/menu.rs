@@ -250,6 +250,7 @@ fn entry(kind: &Kind, boot: &Boot, root_size: u64) -> Entry {
 pub(crate) mod tests {
     use super::*;
     use crate::{menu_grub, menu_isolinux};
+    use sino_boot::layout;
 
     pub(crate) fn sample() -> Menu {
         menu(&Boot::default(), "0.1.0", "20261123-a1b2c3", 300 << 20)
@@ -299,6 +300,8 @@ pub(crate) mod tests {
     /// What a menu's text starts: for each title, Xen's flags and the kernel's.
     #[test]
     fn the_three_menus_start_the_same() {
+        let on_medium = [layout::INITRAMFS, layout::ISO_FILE_INITRAMFS].map(|path| format!("/{path}"));
+        assert_eq!(on_medium, [INITRAMFS, ISO_FILE_INITRAMFS], "what is started is what is laid out");
         let menu = sample();
         let started = |vga: &dyn Fn(&Entry) -> String| -> Vec<(String, String)> {
             menu.all().map(|entry| (entry.xen_with(&vga(entry)), entry.kernel.clone())).collect()

@@ -16,7 +16,7 @@ pub fn marker(build_id: &str) -> String {
     format!("sino/build/{build_id}")
 }
 
-/// A file on the second partition of each Ventoy stick, by which its own GRUB knows it (`ventoy_check_official_device` in its `ventoy_cmd.c`).
+/// A file on the second partition of each Ventoy stick, by which its own GRUB knows it (its `ventoy_check_official_device`).
 /// Looked for without `search`, which complains on the screen when there is none.
 const VENTOY: &str = "/ventoy/ventoy.cpio";
 
