@@ -54,7 +54,8 @@ pub const FLAGS: &[Flag] = &[
         values: "/PATH | /dev/VG/LV/PATH",
         default: "none",
         help: "The medium is an ISO file with this path on some file system (vfat, exfat, ntfs, ext4, xfs, btrfs), or on that of \
-               a logical volume. Also as findiso=, fromiso= and iso-scan/filename=, which multi-boot loaders pass.",
+               a logical volume. Also as findiso=, fromiso= and iso-scan/filename=, which multi-boot loaders pass. On ntfs, xfs \
+               and btrfs the loader must read `sino/initramfs-iso-file.img` in place of `initramfs.img`.",
     },
     Flag {
         name: "sino.overlay",
