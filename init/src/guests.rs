@@ -10,6 +10,7 @@ pub mod daemons;
 pub mod driver;
 pub mod engine;
 pub mod graph;
+pub mod making;
 pub mod needs;
 pub mod probe;
 pub mod ready;

@@ -6,6 +6,7 @@
 use sino_boot::record::now_us;
 use sino_init::guests::driver::{Driver, Places, Told};
 use sino_init::guests::engine::{Action, Engine, Event, Filter, Reason, Spec, State};
+use sino_init::guests::making::Making;
 use sino_init::guests::ready::Ready;
 use sino_init::guests::settings::{Guest, StopAs};
 use std::collections::BTreeMap;
@@ -35,8 +36,12 @@ impl Host {
         let (sender, answers) = channel();
         let places = Places { consoles: lab.path("consoles"), saved: lab.path("saved") };
         std::fs::create_dir(&places.consoles).unwrap();
-        let mut driver =
-            Driver::new(lab.xl.clone(), places, Arc::new(move |told| sender.send(told).unwrap_or_default()));
+        let mut driver = Driver::new(
+            lab.xl.clone(),
+            places,
+            Making::default(),
+            Arc::new(move |told| sender.send(told).unwrap_or_default()),
+        );
         let files: BTreeMap<String, PathBuf> =
             guests.iter().map(|(name, _)| ((*name).to_owned(), lab.guest(name, "memory = 64"))).collect();
         driver.files(files);

@@ -4,10 +4,11 @@
 //! Works of one guest never overlap: a new one ends the old one's xl, and begins when that is gone.
 
 use super::engine::{Action, Event, XlError};
+use super::making::{Making, UnderWay};
 use super::probe::{self, Console, Outcome, Sources, Xenstore};
 use super::ready::Ready;
 use super::survey::SAVED;
-use super::xenstore::Client;
+use super::xenstore::{Client, domains};
 use super::xl::{Call, Failure, Finished, Job, Kind, Target, Xl};
 use super::{daemons, probe::Cancel};
 use anyhow::{Context, Result};
@@ -61,6 +62,7 @@ pub type Tell = Arc<dyn Fn(Told) + Send + Sync>;
 pub struct Driver {
     xl: Xl,
     places: Places,
+    making: Making,
     tell: Tell,
     /// Each guest's file.
     files: BTreeMap<String, PathBuf>,
@@ -75,11 +77,12 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Nothing is done yet.
+    /// Nothing is done yet. `making` is told of each domain that is made.
     #[must_use]
-    pub fn new(xl: Xl, places: Places, tell: Tell) -> Self {
+    pub fn new(xl: Xl, places: Places, making: Making, tell: Tell) -> Self {
         let (jobs, probes, files) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { xl, places, tell, files, jobs, probes, turns: BTreeMap::new(), consoles: BTreeMap::new(), last: 0 }
+        let (turns, consoles) = (BTreeMap::new(), BTreeMap::new());
+        Self { xl, places, making, tell, files, jobs, probes, turns, consoles, last: 0 }
     }
 
     /// The guests' files, from now on.
@@ -149,21 +152,25 @@ impl Driver {
             return self.start(name, |_, name, _| created(name, Err(XlError::Failed("it has no file".into()))));
         };
         self.begin_console(&name);
+        let making = self.making.clone();
         self.start(name, move |xl, name, cancel| {
+            let under_way = making.begin(name);
             let made = xl.call(&Call::Create(file), Instant::now() + CREATE, Some(cancel));
-            created(name, domain(xl, name, made))
+            created(name, domain(xl, under_way, name, made))
         });
     }
 
     fn restore(&mut self, name: String) {
         let file = self.saved(&name);
         self.begin_console(&name);
+        let making = self.making.clone();
         self.start(name, move |xl, name, cancel| {
             if !file.is_file() {
                 return created(name, Err(XlError::Failed(format!("there is no saved state {}", file.display()))));
             }
+            let under_way = making.begin(name);
             let made = xl.call(&Call::Restore(file.clone()), Instant::now() + SAVE, Some(cancel));
-            let made = domain(xl, name, made);
+            let made = domain(xl, under_way, name, made);
             if made.is_ok() {
                 // Its disks change from now on, and the state must never be used again.
                 discard(&file);
@@ -228,8 +235,19 @@ impl Driver {
             };
             tell(Told { number, event: Event::Probed { name: guest, domid, result } });
         };
+        // xl has let it run and ended well: no list of all domains is needed to know that, if xenstored still has it.
+        let made = ready == Ready::Running && self.making.has_made(domid);
         let job = match self.sources(&name, domid, &ready) {
-            Ok(sources) => probe::spawn(ready, sources, deadline, answer),
+            Ok(mut sources) => Job::start(
+                "probe",
+                move |cancel| {
+                    if made && is_introduced(domid) {
+                        return Outcome::Ready;
+                    }
+                    probe::wait(&ready, &mut sources, deadline, cancel)
+                },
+                answer,
+            ),
             Err(error) => Job::start("probe", move |_| Outcome::Failed(format!("{error:#}")), answer),
         };
         match job {
@@ -267,15 +285,21 @@ fn created(name: &str, result: Result<u32, XlError>) -> Event {
 }
 
 /// The number of the domain that was made, or why there is none. What a killed xl has left half made is taken down.
-fn domain(xl: &Xl, name: &str, made: Result<Finished, Failure>) -> Result<u32, XlError> {
+fn domain(xl: &Xl, under_way: UnderWay, name: &str, made: Result<Finished, Failure>) -> Result<u32, XlError> {
     let there = || {
         let domains = xl.list(Instant::now() + ASK).map_err(|failure| reason(&failure))?;
         Ok::<_, XlError>(domains.into_iter().find(|domain| domain.name == name))
     };
     let Err(failure) = made else {
-        return there()?.map(|domain| domain.id).ok_or_else(|| {
+        let number = match in_xenstore(name) {
+            Some(number) => Some(number),
+            None => there()?.map(|domain| domain.id),
+        };
+        let number = number.ok_or_else(|| {
             XlError::Failed("xl says that it has made the domain, and there is none: xl list, sino log".to_owned())
-        });
+        })?;
+        under_way.made(number);
+        return Ok(number);
     };
     if failure.may_leave_a_domain() {
         if let Ok(Some(domain)) = there()
@@ -290,6 +314,17 @@ fn domain(xl: &Xl, name: &str, made: Result<Finished, Failure>) -> Result<u32, X
         return Ok(domain.id);
     }
     Err(reason(&failure))
+}
+
+/// The number of the domain that xl has just made, if xenstored can tell; it costs a few messages, and `xl list` a process.
+fn in_xenstore(name: &str) -> Option<u32> {
+    let newest = Client::connect().and_then(|mut client| domains::newest(&mut client, name));
+    newest.inspect_err(|error| log::debug!("{name}: {error:#}; xl list tells")).ok().flatten()
+}
+
+/// Whether xenstored knows the domain; false too if it cannot be asked.
+fn is_introduced(domid: u32) -> bool {
+    Client::connect().and_then(|mut client| client.is_introduced(domid)).unwrap_or(false)
 }
 
 /// Writes a guest's state, so that it outlives a power cut.

@@ -1,9 +1,12 @@
 //! What becomes of the domains: xenstored tells that something happened, `xl list` and xl's own logs tell what.
 //!
+//! What SINO's own xl makes it tells itself ([`super::making`]); for that nothing is looked at here.
+//!
 //! A guest that reboots is built anew by the `xl` that waits for it, as a domain with another number: that is told as the new
 //! domain's appearance alone, and as the old one's end only if none comes.
 
 use super::engine::{Event, Reason};
+use super::making::Making;
 use super::xenstore::Client;
 use super::xenstore::domains::{Change, Domain, Domains};
 use super::xenstore::stops::{LOGS, Stop, read_log};
@@ -19,8 +22,12 @@ use std::time::{Duration, Instant};
 const LIST: Duration = Duration::from_secs(60);
 /// How long a guest may take to be built anew by the xl that waits for it.
 const REBUILT: Duration = Duration::from_secs(120);
-/// How soon a domain that is still being built is looked at again: nothing tells that it runs.
+/// How soon a domain that somebody else builds is looked at again: nothing tells that it runs.
 const BUILT: Duration = Duration::from_secs(1);
+/// Where `xl list` takes long, the pause before the next one is so many times as long: a twentieth of one CPU goes into it.
+const PAUSE_OVER_LIST: u32 = 19;
+/// The longest such pause, and how soon it is looked at once more whether an xl of SINO's has ended without a domain.
+const LONGEST: Duration = Duration::from_secs(30);
 /// A domain that has shut down and is there for so long stays, unless the log of the xl that waits for it says otherwise.
 const TAKEN_AWAY: Duration = Duration::from_secs(10);
 
@@ -28,7 +35,10 @@ const TAKEN_AWAY: Duration = Duration::from_secs(10);
 pub struct Watch {
     domains: Domains,
     xl: Xl,
+    making: Making,
     logs: PathBuf,
+    /// How long the last `xl list` took.
+    list_took: Duration,
     /// Why a domain stopped, as long as it is there.
     stopped: BTreeMap<u32, Reason>,
     /// Domains that have shut down and are still there.
@@ -51,11 +61,12 @@ struct Ended {
 }
 
 impl Watch {
-    /// Begins; what is there already is told first.
+    /// Begins; what is there already is told first. `making`: the domains that need not be told of, because their own xl does.
     #[must_use]
-    pub fn new(domains: Domains, xl: Xl) -> Self {
+    pub fn new(domains: Domains, xl: Xl, making: Making) -> Self {
         let (stopped, ended, building, rebuilt) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { domains, xl, logs: LOGS.into(), stopped, ended, building, rebuilt, again: false }
+        let (logs, list_took) = (LOGS.into(), Duration::ZERO);
+        Self { domains, xl, making, logs, list_took, stopped, ended, building, rebuilt, again: false }
     }
 
     /// Goes on with another connection, after xenstored was lost; what has happened meanwhile is told next.
@@ -82,25 +93,41 @@ impl Watch {
             self.again = false;
             self.doubt(&mut changes);
         }
-        let looks =
-            self.looks_again() || changes.iter().any(|change| matches!(change, Change::Stopped | Change::Appeared(_)));
-        let listed = if looks { self.xl.list(Instant::now() + LIST) } else { Ok(Vec::new()) };
+        let tells = |change: &Change| match change {
+            Change::Stopped => true,
+            Change::Appeared(domain) => !self.is_own(domain),
+            _ => false,
+        };
+        let looks = self.looks_again() || changes.iter().any(tells);
+        let began = Instant::now();
+        let listed = if looks { self.xl.list(began + LIST) } else { Ok(Vec::new()) };
         let listed = listed.unwrap_or_else(|failure| {
             log::warn!("what becomes of the domains is not known: {failure}");
             Vec::new()
         });
-        Ok(self.told(changes, &listed, Instant::now()))
+        let now = Instant::now();
+        if looks {
+            self.list_took = now.saturating_duration_since(began);
+        }
+        Ok(self.told(changes, &listed, now))
     }
 
     /// Whether there is something that nothing tells of.
     fn looks_again(&self) -> bool {
-        !self.building.is_empty() || self.ended.values().any(|ended| !ended.settled)
+        self.building.values().any(|domain| !self.is_own(domain)) || self.ended.values().any(|ended| !ended.settled)
+    }
+
+    /// Whether the xl that makes this domain, or has made it, is SINO's.
+    fn is_own(&self, domain: &Domain) -> bool {
+        self.making.has_made(domain.id) || domain.name.as_deref().is_some_and(|name| self.making.is_under_way(name))
     }
 
     /// Waits until xenstored has something to say, or it is time to look at what is being built or taken away.
     fn poll(&self) -> Result<()> {
         let now = Instant::now();
-        let built = self.looks_again().then(|| now + BUILT);
+        let pause = (self.list_took * PAUSE_OVER_LIST).clamp(BUILT, LONGEST);
+        let pause = if self.looks_again() { Some(pause) } else { (!self.building.is_empty()).then_some(LONGEST) };
+        let built = pause.map(|pause| now + pause);
         let next = self.rebuilt.values().map(|(_, until)| *until).chain(built).min();
         let left = next.and_then(|at| Timespec::try_from(at.saturating_duration_since(now)).ok());
         let mut fds = [PollFd::from_borrowed_fd(self.domains.fd(), PollFlags::IN)];
@@ -139,6 +166,7 @@ impl Watch {
                 Change::Appeared(domain) => drop(self.building.insert(domain.id, domain)),
                 Change::Gone(domain) => {
                     self.building.remove(&domain.id);
+                    self.making.forget(domain.id);
                     self.ended.remove(&domain.id);
                     let stopped = self.stopped.remove(&domain.id);
                     if let Some(name) = domain.name {
@@ -153,6 +181,8 @@ impl Watch {
                 _ => {}
             }
         }
+        let made = |domid: &u32, _: &mut Domain| !self.making.has_made(*domid);
+        self.building.retain(made);
         for domain in listed.iter().filter(|domain| domain.state.is_none_or(|state| !state.paused)) {
             if self.building.remove(&domain.id).is_some() && !domain.name.is_empty() {
                 self.rebuilt.remove(&domain.name);
@@ -254,7 +284,7 @@ mod tests {
         fn new() -> Self {
             let logs = tempfile::tempdir().unwrap();
             let (client, _tree) = server();
-            let mut watch = Watch::new(Domains::watch(client).unwrap(), Xl::new("/no/such"));
+            let mut watch = Watch::new(Domains::watch(client).unwrap(), Xl::new("/no/such"), Making::default());
             watch.logs = logs.path().to_owned();
             Self { watch, logs, now: Instant::now() }
         }
@@ -283,6 +313,28 @@ mod tests {
         assert_eq!(played.told(change, &[listed(3, "a", true, None)]), []);
         assert_eq!(played.told(vec![], &[listed(3, "a", false, None)]), [appeared("a", 3)]);
         assert_eq!(played.told(vec![], &[listed(3, "a", false, None)]), []);
+    }
+
+    #[test]
+    fn what_sino_makes_itself_is_not_looked_for() {
+        let mut played = Played::new();
+        let making = played.watch.making.clone();
+        let under_way = making.begin("a");
+        assert_eq!(played.told(vec![Change::Appeared(named(3, "a"))], &[]), []);
+        assert!(!played.watch.looks_again());
+        under_way.made(3);
+        assert!(!played.watch.looks_again());
+        // Another domain is why there is a list.
+        let there = [listed(3, "a", false, None), listed(4, "b", false, None)];
+        assert_eq!(played.told(vec![Change::Appeared(named(4, "b"))], &there), [appeared("b", 4)]);
+        assert!(played.watch.building.is_empty());
+        played.told(vec![Change::Gone(named(3, "a"))], &[]);
+        assert!(!making.has_made(3));
+        // An xl that ends badly leaves a domain to whoever looks.
+        let under_way = making.begin("c");
+        assert_eq!(played.told(vec![Change::Appeared(named(5, "c"))], &[]), []);
+        drop(under_way);
+        assert!(played.watch.looks_again());
     }
 
     #[test]

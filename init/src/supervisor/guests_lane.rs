@@ -18,6 +18,7 @@ use crate::config::Loaded;
 use crate::guests::daemons::{self, Daemons};
 use crate::guests::driver::{Driver, Places, Told};
 use crate::guests::engine::{self, Action, Engine, Event};
+use crate::guests::making::Making;
 use crate::guests::survey::Wanted;
 use crate::guests::xl::{Xl, wait_for_orphans};
 use crate::storage::Host;
@@ -53,6 +54,8 @@ pub struct GuestsLane {
     bridge: bool,
     phase: Phase,
     running: Option<Running>,
+    /// What SINO's own xl makes, for the watch.
+    making: Making,
     state: GuestsState,
     /// When the lane began, in microseconds since the kernel started.
     since_us: u64,
@@ -110,6 +113,7 @@ impl GuestsLane {
             bridge: false,
             phase: Phase::Waiting,
             running: None,
+            making: Making::default(),
             // What it was at, and what was wrong, goes on.
             state: GuestsState { without: None, ..told_before() },
             since_us: now_us(),
@@ -259,7 +263,8 @@ impl GuestsLane {
         let sender = self.sender.clone();
         let guests = self.config.as_ref().map(|loaded| loaded.config.guests.clone()).unwrap_or_default();
         weigh_dom0(&xl, seen.scheduler, guests.dom0_weight);
-        let mut driver = Driver::new(xl, Places::default(), Arc::new(move |told| sender.send(News::Guest(told))));
+        let tell = Arc::new(move |told| sender.send(News::Guest(told)));
+        let mut driver = Driver::new(xl, Places::default(), self.making.clone(), tell);
         let Seen { survey, domains, .. } = seen;
         let sizes = sizes(&survey, &domains);
         driver.files(survey.files);

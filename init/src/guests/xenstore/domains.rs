@@ -122,13 +122,13 @@ impl Domains {
     pub fn changes(&mut self) -> Result<Vec<Change>> {
         // Looking brings new events, of the watches that it sets.
         while let Some(event) = self.client.event()? {
-            let mut look = false;
+            let (mut look, mut released) = (false, false);
             let mut next = Some(event);
             while let Some(event) = next {
                 match event.token.as_str() {
                     INTRODUCED => look = true,
                     RELEASED => {
-                        look = true;
+                        (look, released) = (true, true);
                         if std::mem::replace(&mut self.begun, true) && !self.found.contains(&Change::Stopped) {
                             self.found.push(Change::Stopped);
                         }
@@ -141,20 +141,22 @@ impl Domains {
                 next = self.client.event()?;
             }
             if look {
-                self.look()?;
+                self.look(released)?;
             }
         }
         Ok(std::mem::take(&mut self.found))
     }
 
-    /// Compares what is there with what was.
-    fn look(&mut self) -> Result<()> {
+    /// Compares what is there with what was. Unless one was `released`, those that are known are still there, and xenstored is
+    /// asked about the others only: each of a hundred guests that start would else cost a question about all that have.
+    fn look(&mut self, released: bool) -> Result<()> {
         let names = self.client.directory(FOLDER)?.unwrap_or_default();
         let mut there: BTreeMap<u32, bool> =
             names.iter().filter_map(|name| name.parse().ok()).filter(|id| *id != 0).map(|id| (id, false)).collect();
         for (id, introduced) in &mut there {
             // A folder may outlive its domain.
-            *introduced = self.client.is_introduced(*id)?;
+            let known = !released && self.known.contains_key(id);
+            *introduced = known || self.client.is_introduced(*id)?;
         }
         let gone: Vec<u32> = self.known.keys().filter(|id| there.get(id) != Some(&true)).copied().collect();
         for id in gone {
@@ -163,7 +165,9 @@ impl Domains {
                 self.client.unwatch(&of(id, path), &of(id, path))?;
             }
         }
-        for (id, _) in there.into_iter().filter(|(_, introduced)| *introduced) {
+        let news = |id: &u32| released || !self.known.contains_key(id);
+        let there: Vec<u32> = there.iter().filter(|(id, there)| **there && news(id)).map(|(id, _)| *id).collect();
+        for id in there {
             let domain = self.describe(id)?;
             if let Some(known) = self.known.get_mut(&id) {
                 // What is taken away may have lost its name before it is gone, and its end must be told by its name.
@@ -210,6 +214,23 @@ impl Domains {
         known.console = Some(value.clone());
         Ok(Some(Change::Console(domain, value)))
     }
+}
+
+/// The newest domain of this name, domain 0 excepted; `None`: there is none, or its folder tells no such name.
+///
+/// # Errors
+/// xenstored refuses, or is gone.
+pub fn newest(client: &mut Client, name: &str) -> Result<Option<u32>> {
+    let folders = client.directory(FOLDER)?.unwrap_or_default();
+    let mut ids: Vec<u32> = folders.iter().filter_map(|id| id.parse().ok()).filter(|id| *id != 0).collect();
+    // Nearly always the first that is asked about, since Xen counts upwards.
+    ids.sort_unstable_by(|one, other| other.cmp(one));
+    for id in ids {
+        if client.text(&of(id, "name"))?.as_deref() == Some(name) && client.is_introduced(id)? {
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
 }
 
 /// A path of a domain.

@@ -14,9 +14,9 @@ const LIVES: Duration = Duration::from_secs(2);
 impl GuestsLane {
     /// Has the engine told what becomes of domains, from a thread that waits for it.
     pub(super) fn watch(&self) {
-        let news = self.sender.clone();
+        let (news, making) = (self.sender.clone(), self.making.clone());
         let watch = move || -> Result<()> {
-            let mut watch = Watch::new(Domains::watch(Client::connect()?)?, Xl::find()?);
+            let mut watch = Watch::new(Domains::watch(Client::connect()?)?, Xl::find()?, making);
             loop {
                 let since = Instant::now();
                 let lost = loop {
