@@ -3,11 +3,15 @@
 //! Waits on device events, never on time; ends at once when the right device appears. Mounts the medium read-only and
 //! makes sure that the root image on it is there and as long as the manifest says.
 
+mod holds;
+
+pub use holds::Hold;
+
 use crate::block_device::{self, BlockDevice, Content};
 use crate::devices::{Devices, Event};
 use crate::mounts::{self, Mount};
 use crate::stick_config;
-use crate::{carrier, device_mapper, loop_device, lvm, ventoy};
+use crate::{carrier, loop_device, lvm, ventoy};
 use anyhow::{Context, Result, anyhow, ensure};
 use log::Level;
 use rustix::fd::OwnedFd;
@@ -19,7 +23,7 @@ use sino_boot::stage::{Done, Fault, done};
 use sino_boot::watchdog::Watchdog;
 use sino_boot::{console, layout};
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -31,54 +35,6 @@ const PULSE: Duration = Duration::from_secs(2);
 /// How long a stick that hangs at an earlier port may take to show what it is, when a later one is the medium already. Only
 /// then is there a wait; it makes the choice between two sticks of one build the same on every boot.
 const EARLIER_PORT: Duration = Duration::from_secs(2);
-
-/// Something that must be let go of before the medium may be removed, in this order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Hold {
-    /// A file system that is mounted here.
-    Mount(String),
-    /// This loop device.
-    Loop(String),
-    /// The device-mapper device of this name.
-    Mapper(String),
-}
-
-impl fmt::Display for Hold {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Mount(place) => write!(f, "mount:{place}"),
-            Self::Loop(device) => write!(f, "loop:{device}"),
-            Self::Mapper(name) => write!(f, "mapper:{name}"),
-        }
-    }
-}
-
-impl Hold {
-    /// Reads what `Display` writes.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let (kind, value) = text.split_once(':')?;
-        let value = value.to_owned();
-        match kind {
-            "mount" => Some(Self::Mount(value)),
-            "loop" => Some(Self::Loop(value)),
-            "mapper" => Some(Self::Mapper(value)),
-            _ => None,
-        }
-    }
-
-    /// Lets go of it.
-    ///
-    /// # Errors
-    /// It is still in use.
-    pub fn release(&self) -> Result<()> {
-        match self {
-            Self::Mount(place) => mounts::release(place),
-            Self::Loop(device) => loop_device::detach(device),
-            Self::Mapper(name) => device_mapper::remove(name),
-        }
-    }
-}
 
 /// The medium, mounted on [`layout::MEDIUM`], with its root image open.
 #[derive(Debug)]
@@ -546,22 +502,4 @@ fn ventoys_file(devices: &Devices) -> Option<ventoy::Handover> {
         let _ = mounts::release(ventoy::EFI_VARIABLES);
     }
     found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hold_survives_its_text() {
-        let holds = [
-            Hold::Mount("/run/sino/medium".into()),
-            Hold::Loop("/dev/loop1".into()),
-            Hold::Mapper("sino-carrier".into()),
-        ];
-        for hold in holds {
-            assert_eq!(Hold::parse(&hold.to_string()), Some(hold));
-        }
-        assert_eq!(Hold::parse("x:y"), None);
-    }
 }
