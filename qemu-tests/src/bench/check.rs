@@ -88,6 +88,7 @@ mod tests {
             machine,
             short: true,
             complete: true,
+            runs: std::collections::BTreeMap::new(),
             failed: Vec::new(),
             notes: vec!["floor: no medium".into()],
             samples,

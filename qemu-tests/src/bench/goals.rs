@@ -175,6 +175,7 @@ mod tests {
             machine: Machine::default(),
             short: false,
             complete: true,
+            runs: std::collections::BTreeMap::new(),
             failed: Vec::new(),
             notes: Vec::new(),
             samples,

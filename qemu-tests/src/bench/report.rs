@@ -1,10 +1,11 @@
 //! `docs/BENCHMARKS.md` and its pictures, made in whole from `target/bench/*.json`.
 
 use super::measures::{MEASURES, Measure};
-use super::sample::Results;
+use super::sample::{Results, Run};
 use super::statistics::{Series, Spread, series};
 use super::{SINO, SINO_AGAIN, Unit, chart, goals, table};
 use anyhow::{Context, Result, ensure};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -165,10 +166,11 @@ fn machines(page: &mut String, all: &[Results]) {
         }
         done.push(results);
     }
-    page.push_str("| measure | when | SINO's revision |\n|---|---|---|\n");
+    page.push_str("| measure | cases | when | SINO's revision |\n|---|---|---|---|\n");
     for results in all {
-        let machine = &results.machine;
-        let _ = writeln!(page, "| {} | {} | {} |", results.measure, machine.date, machine.revision);
+        for (run, cases) in runs(results) {
+            let _ = writeln!(page, "| {} | {} | {} | {} |", results.measure, cases.join(", "), run.date, run.revision);
+        }
     }
     let mut versions: Vec<&(String, String)> = all.iter().flat_map(|results| &results.machine.versions).collect();
     versions.sort();
@@ -178,6 +180,19 @@ fn machines(page: &mut String, all: &[Results]) {
         let _ = writeln!(page, "| {name} | {version} |");
     }
     page.push('\n');
+}
+
+/// The runs of a measure, each with its cases in the order of the samples.
+fn runs(results: &Results) -> BTreeMap<Run, Vec<&str>> {
+    let mut runs: BTreeMap<Run, Vec<&str>> = BTreeMap::new();
+    for sample in &results.samples {
+        let unknown = || Run { date: "not recorded".to_owned(), revision: "not recorded".to_owned() };
+        let cases = runs.entry(results.runs.get(&sample.case).cloned().unwrap_or_else(unknown)).or_default();
+        if !cases.contains(&sample.case.as_str()) {
+            cases.push(&sample.case);
+        }
+    }
+    runs
 }
 
 #[cfg(test)]
@@ -195,7 +210,8 @@ mod tests {
         }
         let machine = Machine { cpu: "Model T".into(), cores: 2, ..Machine::default() };
         let (notes, failed) = (vec!["a remark".to_owned()], vec!["dracut:\n  did not boot".to_owned()]);
-        Results { measure: "stage-one".into(), machine, short: true, complete: false, failed, notes, samples }
+        let runs = BTreeMap::from([("USB normal".into(), Run { date: "today".into(), revision: "0123".into() })]);
+        Results { measure: "stage-one".into(), machine, runs, short: true, complete: false, failed, notes, samples }
     }
 
     #[test]
@@ -210,6 +226,7 @@ mod tests {
             "did not come to its end",
             "- a remark\n\nRuns that failed; nothing of them is in the figures:\n\n- dracut: did not boot\n",
             "Model T, 2 processors",
+            "| stage-one | USB normal | today | 0123 |",
             "make bench-check",
             "(TCG)",
         ] {

@@ -3,6 +3,7 @@
 use super::machine::Machine;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -42,13 +43,25 @@ pub struct Sample {
     pub value: f64,
 }
 
+/// When a case was measured, and of what.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Run {
+    /// As [`Machine::date`].
+    pub date: String,
+    /// As [`Machine::revision`].
+    pub revision: String,
+}
+
 /// What a file holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Results {
     /// The measure.
     pub measure: String,
-    /// Where and of what.
+    /// Where and of what; the last run, when cases were measured one by one.
     pub machine: Machine,
+    /// The run of each case.
+    #[serde(default)]
+    pub runs: BTreeMap<String, Run>,
     /// Whether this was the short form.
     pub short: bool,
     /// Whether it came to its end.
@@ -96,6 +109,7 @@ impl Recorder {
         let mut results = Results {
             measure: measure.to_owned(),
             machine,
+            runs: BTreeMap::new(),
             short,
             complete: false,
             failed: Vec::new(),
@@ -108,6 +122,7 @@ impl Recorder {
             let whole = only.strip_prefix('=').map(|name| format!("{name}, "));
             let stays =
                 |text: &String| !whole.as_ref().map_or_else(|| text.contains(only), |name| text.starts_with(name));
+            results.runs = former.runs.into_iter().filter(|(case, _)| !is_meant(only, case)).collect();
             results.samples = former.samples.into_iter().filter(|sample| !is_meant(only, &sample.case)).collect();
             results.failed = former.failed.into_iter().filter(stays).collect();
             results.notes = former.notes.into_iter().filter(stays).collect();
@@ -130,6 +145,9 @@ impl Recorder {
     ) -> Result<()> {
         let measure = self.results.measure.clone();
         println!("  {measure} / {case} / {contender}, round {round}: {figure} {}", unit.show(value));
+        let Machine { date, revision, .. } = &self.results.machine;
+        let run = Run { date: date.clone(), revision: revision.clone() };
+        self.results.runs.entry(case.to_owned()).or_insert(run);
         self.results.samples.push(Sample {
             measure,
             case: case.to_owned(),
@@ -237,6 +255,11 @@ mod tests {
         let read = Results::read(&file).unwrap();
         assert!(!read.complete && read.samples.len() == 2);
         assert_eq!(recorder.finish().unwrap(), Results { complete: true, ..read });
+        let later = Machine { revision: "later".into(), ..Machine::default() };
+        let mut recorder = Recorder::begin(place.path(), "stage-one", later, true, Some("usb")).unwrap();
+        recorder.record("usb normal", "SINO", "init-to-root", 1, Unit::Seconds, 3.25).unwrap();
+        let runs = Results::read(&file).unwrap().runs;
+        assert!(runs["usb normal"].revision == "later" && runs["cd normal"].revision.is_empty(), "{runs:?}");
         let mut recorder = begin(Some("usb"));
         assert_eq!(recorder.samples().len(), 1, "the CD's");
         recorder.note("no stick").unwrap();
