@@ -77,12 +77,22 @@ ExecStart=/usr/sbin/sino-init adopt
 Restart=always
 RestartSec=200ms
 KillMode=process
+# While the host starts or goes down, what xl and Xen's scripts do for the guests comes before Debian's services: a script that has not
+# ended after 40 s is killed by xl. It takes nothing from anybody where CPUs are idle.
+StartupCPUWeight=1000
 # Stops the guests if the service is stopped, but not at a restart.
 ExecStop=-/usr/sbin/sino-init stopping
 TimeoutStopSec=3700
 
 [Install]
 WantedBy=sysinit.target
+";
+
+/// Beside all services there are systemd itself and whoever is logged in, with a share like that of all services together.
+const SERVICES: &str = "\
+# The guests are started by one of these: while the host starts or goes down they come before systemd's own work.
+[Slice]
+StartupCPUWeight=400
 ";
 
 /// At a shutdown the guests go first: before Debian's script ends the Xen daemons, which come up after sino.service and so go
@@ -240,6 +250,7 @@ pub fn all(config: &Config, facts: &str) -> Vec<RootFile> {
         file("etc/systemd/system/xen.service.d/sino.conf", XEN),
         file("etc/systemd/system/systemd-udevd.service.d/sino.conf", UDEVD),
         file("etc/systemd/system/sino.service", SUPERVISOR),
+        file("etc/systemd/system/system.slice.d/sino.conf", SERVICES),
         file("etc/systemd/system/sino-keeper.service", KEEPER),
         file("etc/systemd/system/sino-network-online.service", ONLINE),
         file("etc/systemd/system/sino-ssh-keys.service", SSH_KEYS),

@@ -34,6 +34,7 @@ const SINOS: &[&str] = &[
     "etc/systemd/system/multi-user.target.wants/sino-guests.service",
     "etc/systemd/system/run-sino-.mount.d",
     "etc/systemd/system/xen.service.d",
+    "etc/systemd/system/system.slice.d",
     "etc/systemd/system/systemd-udevd.service.d",
     "usr/sbin/sino",
     "usr/sbin/sino-init",
