@@ -58,6 +58,7 @@ fn main() -> ExitCode {
         trial("guests_stop_in_the_reverse_order_whatever_one_does", trials::stop),
         trial("a_stop_goes_on_over_a_kill_and_its_report_is_kept", trials::stop_killed),
         trial("start_stop_and_restart_take_several_guests_and_wait_for_all", asked::several),
+        trial("a_supervisor_that_was_killed_before_it_said_so_is_made_up_for", asked::nothing_said),
         trial("a_boot_that_the_hosts_stop_ends_is_kept", asked::ended_boot),
         trial("a_link_to_nothing_or_to_itself_is_named_once", bad_input::links),
         trial("a_bad_key_of_a_guests_table_is_named_and_costs_no_other_guest", bad_input::tables),

@@ -58,7 +58,7 @@ pub struct Engine {
     parallel: usize,
     /// Whether the Xen daemons answer.
     daemons: bool,
-    /// Whether it was told to start the guests.
+    /// Whether it was told what becomes of the guests as a whole: that they start, or that they stop.
     begun: bool,
     stopping: Option<StopAll>,
     /// When the last event was.
@@ -124,6 +124,13 @@ impl Engine {
     pub fn first_wave_created(&self) -> bool {
         let behind = |guest: &Record| !guest.first_wave || guest.first_done || guest.state.is_settled();
         self.begun && self.guests.values().all(behind)
+    }
+
+    /// Whether it was ever told to start, or to stop, all guests. One that was not, and is kept, is that of a supervisor that was
+    /// killed just before [`Event::StartAll`]: its successor must still say it.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.begun
     }
 
     /// Whether every guest is in a state that stays.

@@ -274,14 +274,14 @@ impl GuestsLane {
         self.problems(survey.problems);
         self.state.budget = survey.budget.map(|plan| plan.to_string()).unwrap_or_default();
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        let kept = kept();
-        let fresh = kept.is_none();
-        let engine = if let Some(mut engine) = kept {
+        let engine = if let Some(mut engine) = kept() {
             engine.respec(survey.specs, now_us());
             engine
         } else {
             Engine::new(survey.specs, guests.parallel(cpus), now_us())
         };
+        // The supervisor before this one may have been killed between keeping the engine and this.
+        let begins = !engine.has_begun();
         self.lane.reached("survey", self.since_us, &format!("{} guests", engine.report().len()));
         self.running = Some(Running { engine, driver, sizes });
         let there: Vec<engine::Domain> = domains.iter().filter(|domain| domain.name != DOM0).map(known).collect();
@@ -293,7 +293,7 @@ impl GuestsLane {
             self.step(event);
         }
         self.step(Event::DaemonsUp);
-        if !self.go_on_stopping() && fresh {
+        if !self.go_on_stopping() && begins {
             self.step(Event::StartAll { filter: filter() });
         }
     }

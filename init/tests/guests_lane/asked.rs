@@ -1,6 +1,7 @@
 //! What an administrator asks for, by `sino guests` and by stopping the host.
 
 use crate::host::Host;
+use sino_init::guests::engine::Engine;
 use sino_init::supervisor::guests_lane::GuestsState;
 use std::fs;
 
@@ -81,4 +82,15 @@ pub(crate) fn ended_boot() {
         assert!(kept.contains(ended) && kept.contains("\"ready\""), "{word}: {kept}");
         assert!(!host.said().contains("panicked"), "{}", host.said());
     }
+}
+
+/// The supervisor before this one kept its engine, and was killed before it told it to start the guests.
+pub(crate) fn nothing_said() {
+    let mut host = Host::new("", "");
+    host.guest("web", "");
+    let mut engine = Engine::new(Vec::new(), 2, 0);
+    let _ = engine.reconcile(&[], 0);
+    host.file("run/sino/guests-engine.json", engine.to_json().unwrap());
+    host.on();
+    host.until_all(1, &["ready"]);
 }

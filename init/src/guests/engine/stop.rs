@@ -62,6 +62,8 @@ impl Engine {
         let reserve = (until_us.saturating_sub(now) / 4).min(RESERVE);
         let (hard, last) = (until_us.saturating_sub(reserve), until_us.saturating_sub(reserve / 3));
         self.stopping = Some(StopAll { hard, last, end: until_us, begun: now });
+        // Whoever had not said yet that they start does not say it any more.
+        self.begun = true;
         for guest in self.guests.values_mut() {
             (guest.wanted, guest.then_start) = (false, false);
             match guest.state {

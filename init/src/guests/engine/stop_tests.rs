@@ -279,6 +279,19 @@ fn a_restore_that_may_have_run_is_never_repeated() {
 }
 
 #[test]
+fn one_that_was_kept_before_it_was_told_anything_has_not_begun() {
+    let kept = |engine: &Engine| Engine::from_json(&engine.to_json().unwrap()).unwrap();
+    let mut engine = Engine::new(specs("[a]\n"), 2, 0);
+    let _ = engine.reconcile(&[], 0);
+    let _ = engine.step(Event::DaemonsUp, 0);
+    assert!(!kept(&engine).has_begun());
+    let (mut starts, mut stops) = (kept(&engine), kept(&engine));
+    let _ = starts.step(Event::StartAll { filter: Filter::All }, 0);
+    let _ = stops.step(Event::StopAll { until_us: SECOND }, 0);
+    assert!(kept(&starts).has_begun() && kept(&stops).has_begun());
+}
+
+#[test]
 fn a_guest_that_shut_down_while_its_save_was_cut_off_is_started_anew() {
     // It listens, but only after its time is over; the kill comes while it is being saved.
     let slow = Behaviour { shutdown_us: Some(9_100_000), ..Behaviour::default() };
