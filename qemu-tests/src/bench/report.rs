@@ -186,7 +186,9 @@ fn machines(page: &mut String, all: &[Results]) {
 fn runs(results: &Results) -> BTreeMap<Run, Vec<&str>> {
     let mut runs: BTreeMap<Run, Vec<&str>> = BTreeMap::new();
     for sample in &results.samples {
-        let unknown = || Run { date: "not recorded".to_owned(), revision: "not recorded".to_owned() };
+        // Files from before each case had its run.
+        let or_before = |text: &str| format!("{text} or before");
+        let unknown = || Run { date: or_before(&results.machine.date), revision: or_before(&results.machine.revision) };
         let cases = runs.entry(results.runs.get(&sample.case).cloned().unwrap_or_else(unknown)).or_default();
         if !cases.contains(&sample.case.as_str()) {
             cases.push(&sample.case);
