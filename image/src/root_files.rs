@@ -50,6 +50,13 @@ const MASKED: &[&str] = &[
     "nvmf-autoconnect.service",
 ];
 
+/// Wants of Debian's that are dropped: the units themselves can be started as before (systemd.unit(5), `.wants/`).
+const UNWANTED: &[&str] = &[
+    // Its CPUQuota= is for scrubs that are started by no timer here, and has systemd turn on the CPU controller of control groups for all:
+    // with that systemd itself has half of the CPUs, and each service a part of the rest, that of the guests among them.
+    "system.slice.wants/system-xfs_scrub.slice",
+];
+
 /// Our own units that are switched on, as links below `/etc/systemd/system`.
 const ENABLED: &[(&str, &str)] = &[
     ("sysinit.target.wants/sino.service", "../sino.service"),
@@ -77,22 +84,12 @@ ExecStart=/usr/sbin/sino-init adopt
 Restart=always
 RestartSec=200ms
 KillMode=process
-# While the host starts or goes down, what xl and Xen's scripts do for the guests comes before Debian's services: a script that has not
-# ended after 40 s is killed by xl. It takes nothing from anybody where CPUs are idle.
-StartupCPUWeight=1000
 # Stops the guests if the service is stopped, but not at a restart.
 ExecStop=-/usr/sbin/sino-init stopping
 TimeoutStopSec=3700
 
 [Install]
 WantedBy=sysinit.target
-";
-
-/// Beside all services there are systemd itself and whoever is logged in, with a share like that of all services together.
-const SERVICES: &str = "\
-# The guests are started by one of these: while the host starts or goes down they come before systemd's own work.
-[Slice]
-StartupCPUWeight=400
 ";
 
 /// At a shutdown the guests go first: before Debian's script ends the Xen daemons, which come up after sino.service and so go
@@ -250,7 +247,6 @@ pub fn all(config: &Config, facts: &str) -> Vec<RootFile> {
         file("etc/systemd/system/xen.service.d/sino.conf", XEN),
         file("etc/systemd/system/systemd-udevd.service.d/sino.conf", UDEVD),
         file("etc/systemd/system/sino.service", SUPERVISOR),
-        file("etc/systemd/system/system.slice.d/sino.conf", SERVICES),
         file("etc/systemd/system/sino-keeper.service", KEEPER),
         file("etc/systemd/system/sino-network-online.service", ONLINE),
         file("etc/systemd/system/sino-ssh-keys.service", SSH_KEYS),
@@ -267,6 +263,7 @@ pub fn all(config: &Config, facts: &str) -> Vec<RootFile> {
         link("etc/systemd/system-generators/systemd-ssh-generator".into(), "/dev/null"),
     ];
     files.extend(MASKED.iter().map(|unit| link(format!("etc/systemd/system/{unit}"), "/dev/null")));
+    files.extend(UNWANTED.iter().map(|want| link(format!("etc/systemd/system/{want}"), "/dev/null")));
     files.extend(ENABLED.iter().map(|(path, target)| link(format!("etc/systemd/system/{path}"), target)));
     files
 }

@@ -79,6 +79,11 @@ const CHECKS: &[Check] = &[
         wanted: "the supervisor and the keeper in control groups of their own",
     },
     Check {
+        command: "systemctl show -P ActiveState system-xfs_scrub.slice; grep -cw cpu /sys/fs/cgroup/system.slice/cgroup.subtree_control",
+        judge: |text| text.split_whitespace().eq(["inactive", "0"]),
+        wanted: "no unit that has CPUs divided among the services",
+    },
+    Check {
         command: "while read p; do [ ! -e /proc/$p/exe ] || readlink /proc/$p/exe; done < /sys/fs/cgroup/cgroup.procs",
         judge: nothing,
         wanted: "no process in the first control group",

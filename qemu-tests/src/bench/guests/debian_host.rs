@@ -34,7 +34,7 @@ const SINOS: &[&str] = &[
     "etc/systemd/system/multi-user.target.wants/sino-guests.service",
     "etc/systemd/system/run-sino-.mount.d",
     "etc/systemd/system/xen.service.d",
-    "etc/systemd/system/system.slice.d",
+    "etc/systemd/system/system.slice.wants",
     "etc/systemd/system/systemd-udevd.service.d",
     "usr/sbin/sino",
     "usr/sbin/sino-init",
@@ -66,6 +66,8 @@ const LINKS: &[(&str, &str)] = &[
     ),
     ("etc/systemd/system/multi-user.target.wants/xendomains.service", "/usr/lib/systemd/system/xendomains.service"),
     ("etc/xen/auto", AUTOSTART),
+    // Which SINO drops.
+    ("etc/systemd/system/system.slice.wants/system-xfs_scrub.slice", "/usr/lib/systemd/system/system-xfs_scrub.slice"),
 ];
 
 /// The settings of xendomains, and what is added to them.
