@@ -86,11 +86,12 @@ impl Userland {
 fn systemctl(arguments: &[&str], cancel: Option<&Cancel>) -> Result<String> {
     let mut command = Command::new("systemctl");
     let finished = run(command.args(arguments), DATA, Instant::now() + ANSWERS_WITHIN, cancel).map_err(|failure| {
-        let why = match (failure.said.first(), failure.kind) {
-            (Some(said), _) => said.clone(),
-            (None, Kind::CannotRun(why)) => why,
-            (None, Kind::Deadline) => format!("no answer within {} s", ANSWERS_WITHIN.as_secs()),
-            (None, _) => "failed without a word".to_owned(),
+        // What it had said by its deadline is the beginning of the answer.
+        let why = match (failure.kind, failure.said.first()) {
+            (Kind::Deadline, _) => format!("no whole answer within {} s; try again", ANSWERS_WITHIN.as_secs()),
+            (Kind::CannotRun(why), _) => why,
+            (_, Some(said)) => said.clone(),
+            (_, None) => "failed without a word".to_owned(),
         };
         anyhow!("systemctl {}: {why}", arguments.join(" "))
     })?;
