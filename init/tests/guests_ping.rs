@@ -6,6 +6,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use rustix::thread::UnshareFlags;
 use sino_init::guests::probe::{self, Cancel, Outcome, Sources};
 use sino_init::guests::ready::Ready;
+use sino_init::guests::xl::Job;
 use std::fs;
 use std::net::IpAddr;
 use std::process::{Command, ExitCode};
@@ -69,7 +70,9 @@ fn late() -> Done {
     for address in ["127.0.0.1", "::1", "127.0.0.9"] {
         let (sender, address) = (sender.clone(), address.parse()?);
         let deadline = Instant::now() + Duration::from_secs(60);
-        probe::spawn(Ready::Ping(address), Sources::default(), deadline, move |outcome| {
+        let probe =
+            move |cancel: &Cancel| probe::wait(&Ready::Ping(address), &mut Sources::default(), deadline, cancel);
+        Job::start("probe", probe, move |outcome| {
             let _ = sender.send((address, outcome));
         })?;
     }

@@ -482,24 +482,13 @@ impl<'a> Search<'a> {
     }
 }
 
-/// What Ventoy says of this boot. On EFI machines that is a variable, for which efivarfs has to be mounted for a moment.
+/// What Ventoy says of this boot. On EFI machines that is a variable, and the variables need a driver.
 fn ventoys_file(devices: &Devices) -> Option<ventoy::Handover> {
-    if !std::path::Path::new("/sys/firmware/efi").exists() {
-        return ventoy::handover();
+    if std::path::Path::new("/sys/firmware/efi").exists()
+        && let Err(error) = devices.driver("efivarfs")
+    {
+        // There is still the ACPI table.
+        log::debug!("Ventoy's EFI variable cannot be looked for: {error:#}");
     }
-    // Without the variables there is still the ACPI table.
-    let variables = Mount {
-        fs: "efivarfs",
-        source: "efivarfs",
-        target: ventoy::EFI_VARIABLES,
-        attributes: carrier::READ_ONLY,
-        options: &[],
-    };
-    let mounted = devices.driver("efivarfs").and_then(|()| mounts::mount(&variables));
-    let found = ventoy::handover();
-    if mounted.is_ok() {
-        // systemd mounts it again, for writing.
-        let _ = mounts::release(ventoy::EFI_VARIABLES);
-    }
-    found
+    ventoy::handover()
 }

@@ -1,6 +1,6 @@
 //! Finds out whether a guest is ready.
 //!
-//! [`wait`] asks until the answer is yes, the deadline, or [`Cancel`]; [`spawn`] does so in a thread. Nothing here spins: each
+//! [`wait`] asks until the answer is yes, the deadline, or [`Cancel`]. Nothing here spins: each
 //! probe waits for an event, or for the next time that it is polite to ask.
 
 mod cancel;
@@ -17,10 +17,9 @@ pub use running::ListDomains;
 pub use xenstore::Xenstore;
 
 use super::ready::Ready;
-use super::xl::{Job, Target};
+use super::xl::Target;
 use anyhow::{Context as _, Result};
 use std::fmt;
-use std::io;
 use std::time::{Duration, Instant};
 
 /// How a probe ended.
@@ -73,19 +72,6 @@ pub fn check(ready: &Ready) -> Result<()> {
         Ready::Console(pattern) => console::pattern(pattern).map(drop),
         _ => Ok(()),
     }
-}
-
-/// Asks in a thread of its own; `done` is given the answer there.
-///
-/// # Errors
-/// No thread is to be had; `done` is not called then.
-pub fn spawn(
-    ready: Ready,
-    mut sources: Sources,
-    deadline: Instant,
-    done: impl FnOnce(Outcome) + Send + 'static,
-) -> io::Result<Job> {
-    Job::start("probe", move |cancel| wait(&ready, &mut sources, deadline, cancel), done)
 }
 
 /// Asks until the guest is ready, `deadline`, or `cancel`.
