@@ -39,8 +39,8 @@ const BROKEN: (&str, &str) = ("broken", "name = \"broken\"\nmemory = 64\nkernel 
 /// A guest that no host has the memory for, in MiB.
 const HUGE: (&str, u32) = ("huge", 4 << 20);
 /// What `sino.toml` says besides [`show::configuration`].
-const CONFIGURATION: &str = "\n[guest.stubborn]\nstop_timeout = 15\nstop = \"destroy\"\n\n\
-                             [guest.kept]\nstop_timeout = 15\nstop = \"save\"\n";
+const CONFIGURATION: &str = "\n[guest.stubborn]\nstop_timeout = 60\nstop = \"destroy\"\n\n\
+                             [guest.kept]\nstop_timeout = 60\nstop = \"save\"\n";
 /// The flags of both boots: the first guest is created later than half a minute after stage two began here.
 const FLAGS: &str = "sino.handover=240";
 /// The guests of both sets.
