@@ -151,10 +151,10 @@ fn go_down(how: &str) {
         return say("guest: asked to go down, but the command line makes no sense");
     };
     let name = &orders.name;
+    // The disk first: a console that takes nothing must not keep it from the record.
+    let noted = if orders.disk { note(ASKED) } else { Ok(()) };
     say(&format!("guest {name} {ASKED} ({how})"));
-    if orders.disk
-        && let Err(error) = note(ASKED)
-    {
+    if let Err(error) = noted {
         say(&format!("guest {name}: disk: {error:#}"));
     }
     if orders.ignore_shutdown {

@@ -47,6 +47,8 @@ const FLAGS: &str = "sino.handover=240";
 const FEW: [&str; 2] = ["alpha", "beta"];
 /// The words of the product for how a guest is.
 const IS_READY: &str = "ready";
+/// Where the host keeps what guests say on their consoles.
+const CONSOLE_LOGS: &str = "/var/log/xen/console";
 /// The table of the guests.
 const GUESTS: &str = "sino guests";
 /// Starts, and stops, what is named behind it.
@@ -226,7 +228,10 @@ fn supervisor_killed(lab: &mut Lab, host: &mut Host, names: &[&str]) -> Result<(
     let before = ["alpha", "beta"].map(|name| moment(host, name));
     for name in ["beta", "alpha"] {
         let stop = host.serial_within(&format!("{STOP} {name} --wait"), AGAIN)?;
-        lab.expect(stop.status == 0, format!("{STOP} {name}: {stop:?}"));
+        if stop.status != 0 {
+            let seen = host.serial_within(&asked_in_vain(name), AGAIN)?;
+            lab.expect(false, format!("{STOP} {name}: {stop:?}; {}", seen.text));
+        }
     }
     host.do_(&format!("for g in alpha beta; do {START} $g; done; sleep 4; kill -9 {SUPERVISOR}"))?;
     for (name, last) in [("alpha", 61), ("beta", 62)] {
@@ -245,6 +250,17 @@ fn supervisor_killed(lab: &mut Lab, host: &mut Host, names: &[&str]) -> Result<(
     let wrong = host.check(&domains(names))?;
     lab.note("supervisor killed while guests start", wrong);
     Ok(())
+}
+
+/// What tells why a guest does not go down: whether its kernel has taken the request (then it is empty), whether it gets the
+/// processor, what it says, what its `/sbin/poweroff` waits for (the kernel's list of tasks), and how its disk is.
+fn asked_in_vain(name: &str) -> String {
+    let log = format!("{CONSOLE_LOGS}/guest-{name}.log");
+    format!(
+        "id=$(xl domid {name}); xenstore-ls /local/domain/$id/control; xl vcpu-list $id | tail -n 1; tail -n 3 {log}; \
+         xl sysrq $id 9; xl sysrq $id t; sleep 5; xl vcpu-list $id | tail -n 1; grep -a -A 14 task:poweroff {log} | tail -n 30; \
+         xenstore-ls /local/domain/0/backend/vbd/$id | grep -w state"
+    )
 }
 
 /// Waits until the host is off, with time for the guests.
