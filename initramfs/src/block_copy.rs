@@ -4,8 +4,9 @@
 //! read, so the medium never waits for a processor. A block that cannot be read or is wrong is read once more, past every
 //! cache; after that the copy ends with its place.
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use blake3::hazmat::ChainingValue;
+use memmap2::MmapMut;
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{Advice, Mode, OFlags};
 use rustix::io::Errno;
@@ -15,8 +16,10 @@ use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Reads past the page cache go to memory that begins at a multiple of this, which satisfies every block device.
-const ALIGNMENT: usize = 4096;
+/// A huge page of `x86_64`. Reads past the page cache go to memory that is in one piece in RAM where the kernel has such pages:
+/// with pages of 4 KiB each of them is a segment of the request, and a fast disk gives half as much. It satisfies every
+/// block device's alignment, too.
+const HUGE_PAGE: usize = 2 << 20;
 /// Two at least: one reads while the other hashes and writes. More than this many only wait for the medium.
 const THREADS: std::ops::RangeInclusive<usize> = 2..=8;
 
@@ -131,11 +134,14 @@ fn copy_from(source: &dyn Source, plan: Plan<'_>, progress: &(dyn Fn(u64) + Sync
         bad: Mutex::new(None),
         retried: AtomicU64::new(0),
     };
+    let threads = threads.clamp(*THREADS.start(), *THREADS.end());
+    let mut memory = memory(threads * BLOCK).context("making room for the copy's blocks")?;
+    let buffers = aligned(&mut memory).chunks_exact_mut(BLOCK).take(threads);
     std::thread::scope(|scope| -> Result<()> {
         let mut workers = Vec::new();
-        for number in 0..threads.clamp(*THREADS.start(), *THREADS.end()) {
+        for (number, buffer) in buffers.enumerate() {
             let thread = std::thread::Builder::new().name(format!("copy {number}")).stack_size(256 << 10);
-            match thread.spawn_scoped(scope, || work.run(progress)) {
+            match thread.spawn_scoped(scope, || work.run(buffer, progress)) {
                 Ok(worker) => workers.push(worker),
                 // Fewer are slower, no more.
                 Err(_) if number > 0 => break,
@@ -162,12 +168,23 @@ fn reopened_direct(file: &OwnedFd) -> Option<OwnedFd> {
     rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty()).ok()
 }
 
+/// Room for so many bytes behind a multiple of [`HUGE_PAGE`].
+fn memory(length: usize) -> std::io::Result<MmapMut> {
+    let memory = MmapMut::map_anon(length + HUGE_PAGE)?;
+    // Without them there are small ones.
+    let _ = memory.advise(memmap2::Advice::HugePage);
+    Ok(memory)
+}
+
+/// From the first multiple of [`HUGE_PAGE`] on.
+fn aligned(memory: &mut MmapMut) -> &mut [u8] {
+    let start = memory.as_ptr().align_offset(HUGE_PAGE);
+    memory.get_mut(start..).unwrap_or_default()
+}
+
 impl Work<'_> {
     /// Copies blocks until there are no more, or one of them is bad.
-    fn run(&self, progress: &(dyn Fn(u64) + Sync)) {
-        let mut memory = vec![0; BLOCK + ALIGNMENT];
-        let start = memory.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
-        let Some(buffer) = memory.get_mut(start..start + BLOCK) else { return };
+    fn run(&self, buffer: &mut [u8], progress: &(dyn Fn(u64) + Sync)) {
         while !self.stop.load(Ordering::Acquire) {
             match self.one(buffer) {
                 Ok(None) => return,

@@ -2,6 +2,9 @@
 //!
 //! A file of random bytes, nothing of it in the page cache, into a tmpfs. SINO's is the very function of stage one, with its
 //! hash (`initramfs/examples/copy-speed`); cp, dd and rsync verify nothing, "cp, then b3sum" reads the copy once more.
+//!
+//! The machine may itself be a virtual one, whose memory costs several times as much where it has not been used for some
+//! seconds. So just before each copy as much memory is used and given back, whoever copies.
 
 use super::rounds::interleaved;
 use super::{Recorder, SINO, SINO_AGAIN, Settings, Unit, programs};
@@ -69,6 +72,7 @@ pub fn measure(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
     let names = CONTENDERS.map(|(name, _)| name);
     interleaved(settings.rounds, &names, |name, round| {
         let commands = CONTENDERS.iter().find(|(own, _)| own == name).map_or(&[] as &[_], |(_, commands)| commands);
+        use_memory(&from, &to.0)?;
         forget(&from)?;
         let seconds = if commands.is_empty() {
             let said = command::run(Command::new(&ours).arg("--once").args([&from, &to.0]))?;
@@ -106,6 +110,12 @@ fn random_file(folder: &Path, size: u64) -> Result<PathBuf> {
     let random = File::open("/dev/urandom").context("opening /dev/urandom")?;
     copy(&mut random.take(size), &mut file).with_context(|| format!("writing {}", path.display()))?;
     Ok(path)
+}
+
+/// Uses as much memory as a copy takes, and gives it back.
+fn use_memory(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
+    fs::remove_file(to).context("removing the copy")
 }
 
 /// Takes the file out of the page cache.
