@@ -80,7 +80,7 @@ impl Guest {
             text.push_str(&serial);
         } else {
             let _ = writeln!(text, "kernel = \"{KERNEL}\"\nramdisk = \"{INITRAMFS}\"");
-            let _ = writeln!(text, "extra = \"console=hvc0 quiet {}\"", self.orders);
+            let _ = writeln!(text, "extra = \"console=hvc0 quiet sysrq_always_enabled {}\"", self.orders);
         }
         if let Some(device) = &self.disk {
             let drive = if self.kind == Kind::Hvm { "hda" } else { "xvda" };
@@ -108,7 +108,7 @@ mod tests {
             "name = \"alpha\"",
             "type = \"pv\"",
             "memory = 64",
-            "extra = \"console=hvc0 quiet guest.name=alpha guest.ip=192.0.2.61/24 guest.port=7 guest.disk\"",
+            "extra = \"console=hvc0 quiet sysrq_always_enabled guest.name=alpha guest.ip=192.0.2.61/24 guest.port=7 guest.disk\"",
             "disk = [\"phy:/dev/xvg/alpha,xvda,w\"]",
             "vif = [\"bridge=xenbr0,mac=00:16:3e:00:02:3d\"]",
         ] {
