@@ -4,7 +4,7 @@
 //! read, so the medium never waits for a processor. A block that cannot be read or is wrong is read once more, past every
 //! cache; after that the copy ends with its place.
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use blake3::hazmat::ChainingValue;
 use memmap2::MmapMut;
 use rustix::fd::{AsRawFd, OwnedFd};
@@ -156,10 +156,12 @@ fn copy_from(source: &dyn Source, plan: Plan<'_>, progress: &(dyn Fn(u64) + Sync
         Ok(())
     })?;
     let bad = work.bad.into_inner().unwrap_or_else(PoisonError::into_inner);
-    match bad {
-        Some(bad) => Err(anyhow!(bad)),
-        None => Ok(Copied { retried: work.retried.into_inner() }),
+    if let Some(bad) = bad {
+        return Err(anyhow!(bad));
     }
+    let done = work.done.into_inner();
+    ensure!(done == plan.size, "the copy ended after {done} of {} bytes, and no block was bad", plan.size);
+    Ok(Copied { retried: work.retried.into_inner() })
 }
 
 /// Opens the same file once more for reads past the page cache; `None` where the file system has no such reads.

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 /// Where xenconsoled logs the consoles of PV and PVH guests, and where an HVM guest's serial port goes: `sino guests log` and
 /// `ready = console` look there.
-const CONSOLE_LOGS: &str = "/var/log/xen/console";
+pub const CONSOLE_LOGS: &str = "/var/log/xen/console";
 
 /// Where the guests' kernel lies on the host.
 pub const KERNEL: &str = "/srv/guests/vmlinuz";

@@ -3,8 +3,8 @@
 //! A file of random bytes, nothing of it in the page cache, into a tmpfs. SINO's is the very function of stage one, with its
 //! hash (`initramfs/examples/copy-speed`); cp, dd and rsync verify nothing, "cp, then b3sum" reads the copy once more.
 //!
-//! The machine may itself be a virtual one, whose memory costs several times as much where it has not been used for some
-//! seconds. So just before each copy as much memory is used and given back, whoever copies.
+//! Where the machine is itself a virtual one, a copy into memory that was not used for a while was seen to take up to four times as
+//! long. So just before each copy as much memory is used and given back, whoever copies.
 
 use super::rounds::interleaved;
 use super::{Recorder, SINO, SINO_AGAIN, Settings, Unit, programs};

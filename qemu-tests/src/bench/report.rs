@@ -49,9 +49,9 @@ const LIMITS: &str = "\
 - With a fake `xl` no domain is built: it shows what starting many guests costs beside the building, not how long that takes.
 - Copies that are made natively read from this machine's disk, which is much faster than a stick; there a stick would be the limit for
   all of them.
-- SINO copies and hashes beside each other, on two processors: with only one, or with the other busy, plain `cp` is faster. Memory that
-  a virtual machine has not used for some seconds costs it several times as much; each copy uses its memory once before it is timed, and
-  still `cp`'s own times spread by a factor of two or three.
+- SINO copies and hashes beside each other, on two processors. With the other one busy, plain `cp` took half its time before SINO read into
+  huge pages; that was not measured since. A copy that uses memory for the first time in a while takes up to four times as long here,
+  so each uses its memory once before it is timed; still `cp`'s own times spread by a factor of two or three.
 
 ";
 

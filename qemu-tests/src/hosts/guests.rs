@@ -16,7 +16,7 @@ use crate::lab::{Disk, LAN, Lab, Settings};
 use crate::tiny_root;
 use anyhow::{Context, Result};
 use seen::{answer, moment, state_of, wait_for_answer, wait_for_state};
-use sino_image::guests::config::Kind;
+use sino_image::guests::config::{CONSOLE_LOGS, Kind};
 use sino_image::guests::show::{self, AUTOSTART};
 use sino_image::guests::{Content, Guest, prepare_disk};
 use sino_image::qemu::{Bus, EndReason};
@@ -47,8 +47,6 @@ const FLAGS: &str = "sino.handover=240";
 const FEW: [&str; 2] = ["alpha", "beta"];
 /// The words of the product for how a guest is.
 const IS_READY: &str = "ready";
-/// Where the host keeps what guests say on their consoles.
-const CONSOLE_LOGS: &str = "/var/log/xen/console";
 /// The table of the guests.
 const GUESTS: &str = "sino guests";
 /// Starts, and stops, what is named behind it.
