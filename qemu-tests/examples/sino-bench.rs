@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand};
 use sino_qemu_tests::bench::check::{self, Bounds};
 use sino_qemu_tests::bench::machine::Machine;
 use sino_qemu_tests::bench::measures::{self, MEASURES, Measure};
-use sino_qemu_tests::bench::sample::Results;
+use sino_qemu_tests::bench::sample::{Begin, Results};
 use sino_qemu_tests::bench::{Recorder, Settings, report, table};
 use std::path::Path;
 use std::process::ExitCode;
@@ -58,6 +58,9 @@ struct Options {
     /// Only contenders of stage one with one of these texts in their name, for example SINO,floor.
     #[arg(long, value_name = "TEXT", value_delimiter = ',')]
     contenders: Vec<String>,
+    /// Measure anew what is there of the same build; by default the bench goes on where it was ended.
+    #[arg(long)]
+    fresh: bool,
 }
 
 fn main() -> ExitCode {
@@ -100,6 +103,7 @@ fn settings(options: &Options) -> Settings {
         rounds: options.rounds.unwrap_or(defaults.rounds),
         only: options.only.clone(),
         contenders: options.contenders.clone(),
+        fresh: options.fresh,
         ..defaults
     }
 }
@@ -107,6 +111,7 @@ fn settings(options: &Options) -> Settings {
 /// All measures; one that fails, in whole or in part, does not keep the others from being measured.
 fn all(options: &Options) -> Result<()> {
     let settings = settings(options);
+    println!("what is measured is kept at once: a bench that is ended (Ctrl-C) goes on with the same command");
     let mut failed = Vec::new();
     for measure in MEASURES {
         if let Err(error) = one(measure, &settings, &settings.results()) {
@@ -122,7 +127,9 @@ fn one(measure: &Measure, settings: &Settings, folder: &Path) -> Result<Results>
     ensure!(!measure.parts.is_empty(), "{} is not built into this bench", measure.name);
     println!("{}: {}", measure.title, measure.about);
     let machine = Machine::look(&settings.workspace);
-    let mut recorder = Recorder::begin(folder, measure.name, machine, settings.short, settings.only.as_deref())?;
+    let what = build_id(&settings.image)?;
+    let (short, only, fresh) = (settings.short, settings.only.as_deref(), settings.fresh);
+    let mut recorder = Recorder::begin(folder, measure.name, machine, Begin { short, only, fresh, what: &what })?;
     for part in measure.parts {
         part(&mut recorder, settings).with_context(|| format!("measuring {}", measure.name))?;
     }
@@ -131,13 +138,24 @@ fn one(measure: &Measure, settings: &Settings, folder: &Path) -> Result<Results>
     if let Some(noise) = report::noise(&results) {
         println!("noise: SINO again took {} times SINO's\n", table::times(noise));
     }
+    let failed: Vec<String> = results.failed.iter().map(ToString::to_string).collect();
     ensure!(
-        results.failed.is_empty(),
-        "{} of the runs failed and are not in these figures:\n  {}\nthe others are kept; once more: --only with the text of a case",
-        results.failed.len(),
-        results.failed.join("\n  ")
+        failed.is_empty(),
+        "{} of the runs failed and are not in these figures:\n  {}\nthe others are kept; the same command again makes these rounds once more",
+        failed.len(),
+        failed.join("\n  ")
     );
     Ok(results)
+}
+
+/// The build that is measured, as the image's builder has named it.
+fn build_id(image: &Path) -> Result<String> {
+    let file = image.join("build.json");
+    let text = std::fs::read(&file).with_context(|| format!("reading {}; make it: make iso", file.display()))?;
+    let build: serde_json::Value =
+        serde_json::from_slice(&text).with_context(|| format!("reading {}", file.display()))?;
+    let id = build.get("build_id").and_then(|id| id.as_str());
+    Ok(id.with_context(|| format!("{} names no build_id; make it anew: make iso", file.display()))?.to_owned())
 }
 
 fn check() -> Result<()> {

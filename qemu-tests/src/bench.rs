@@ -1,6 +1,6 @@
 //! The bench: how fast SINO is beside other live systems, on the same bytes in the same run.
 //!
-//! A measure ([`measures`]) is a plain function that runs its contenders in turns ([`rounds`]) and records every single value
+//! A measure ([`measures`]) is a plain function that runs its contenders in turns ([`Recorder::in_turns`]) and records every single value
 //! ([`sample`]). What is shown, medians, ranges, ratios, is made from the recorded values only. Figures are printed and kept,
 //! never judged here; only `sino-bench check` has a bound.
 
@@ -15,7 +15,6 @@ pub mod measures;
 pub mod native_copy;
 pub mod programs;
 pub mod report;
-pub mod rounds;
 pub mod sample;
 pub mod scale;
 pub mod statistics;
@@ -46,6 +45,8 @@ pub struct Settings {
     pub only: Option<String>,
     /// Only contenders with one of these texts in their name ([`Settings::wants_contender`]); all if empty.
     pub contenders: Vec<String>,
+    /// Whether to measure anew what is there of the same build.
+    pub fresh: bool,
     /// Folder of the finished image (`sino.iso`, `vmlinuz`, `initramfs.img`, ...), for [`crate::images::Paths::open`].
     pub image: PathBuf,
     /// The workspace's folder.
@@ -63,6 +64,7 @@ impl Settings {
             short,
             only: None,
             contenders: Vec::new(),
+            fresh: false,
             image: workspace().join("target/sino"),
             workspace: workspace(),
             target: target(),

@@ -140,7 +140,9 @@ pub fn markdown(results: &[Results]) -> String {
             Some(Verdict { figure, met: false, few }) => (figure, rounds("**not met**", few)),
             None => (String::new(), "not measured".to_owned()),
         };
-        if results.iter().any(|results| results.measure == goal.measure && !results.complete) {
+        let cut = |results: &Results| results.measure == goal.measure && !results.complete;
+        // With all its rounds, what else its measure lacks does not matter to it.
+        if judged(goal, results).is_none_or(|verdict| verdict.few.is_some()) && results.iter().any(cut) {
             verdict.push_str(", in a run that did not come to its end");
         }
         let _ = writeln!(text, "| {} | {figure} | {verdict} |", goal.text);

@@ -17,6 +17,7 @@ use sino_image::progress::Progress;
 use sino_image::qemu::process::require;
 use sino_image::squashfs::{self, Packing};
 use sino_image::workspace::Workspace;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -50,7 +51,7 @@ pub fn measure(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// Cold and warm. Each build is made once: they take minutes, and each is the same work.
+/// Cold and warm. Each cold build is made once: they take minutes, and each is the same work.
 fn builds(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
     let workspace = Workspace { root: settings.workspace.clone() };
     let output = settings.work("image").join("iso");
@@ -66,97 +67,128 @@ fn builds(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
             faults: Faults::default(),
         })
     };
-    let mut timed = |figure: &str, round: u32, plan: &BuildPlan| -> Result<Built> {
+    let timed = |plan: &BuildPlan| -> Result<(Built, f64)> {
         let began = Instant::now();
         let built = build::build(&Config::default(), plan, &Progress::silent())?;
-        recorder.record(MAKE, SINO, figure, round, Unit::Seconds, began.elapsed().as_secs_f64())?;
-        Ok(built)
+        Ok((built, began.elapsed().as_secs_f64()))
     };
     let cache = workspace.cache();
-    timed("cold, Debian installed", 1, &plan(Cache::new(&cache), true)?)?;
     let warm = plan(Cache::new(&cache), false)?;
-    for round in 2..=settings.rounds {
-        timed("warm", round - 1, &warm)?;
-    }
-    let built = timed("warm", settings.rounds, &warm)?;
-    if !settings.short {
-        // All that was made is gone, what was downloaded is there.
-        let other = settings.work("image").join("cache");
-        remove(&other)?;
-        fs::create_dir_all(&other).with_context(|| format!("making {}", other.display()))?;
-        command::run(Command::new("cp").args(["-a", "--reflink=auto", "--"]).arg(cache.join("debs")).arg(&other))?;
-        timed("from downloaded packages", 1, &plan(Cache::new(&other), false)?)?;
-        remove(&other)?;
-    }
-    let mut record = |figure, bytes| recorder.record(MAKE, SINO, figure, 1, Unit::Bytes, bytes);
-    record("ISO", length(&built.iso)?)?;
-    record("root image", whole(built.root_bytes))?;
-    record("initramfs", length(&built.initramfs)?)?;
-    let for_iso_files = output.join("initramfs-iso-file.img");
-    record("initramfs for ISO files", length(&for_iso_files)?)?;
-    record("kernel", length(&built.kernel)?)?;
-    record("Xen", length(&built.xen)?)?;
+    recorder.in_turns(MAKE, settings.rounds, &[SINO], |recorder, contender, round| {
+        let mut record = |figure, unit, value| recorder.record(MAKE, contender, figure, round, unit, value);
+        if round == 1 {
+            let (_, spent) = timed(&plan(Cache::new(&cache), true)?)?;
+            record("cold, Debian installed", Unit::Seconds, spent)?;
+        } else if !output.exists() {
+            // Of a bench that was ended; what is missing is not warm.
+            timed(&warm)?;
+        }
+        let (built, spent) = timed(&warm)?;
+        record("warm", Unit::Seconds, spent)?;
+        if round > 1 {
+            return Ok(());
+        }
+        if !settings.short {
+            // All that was made is gone, what was downloaded is there.
+            let other = settings.work("image").join("cache");
+            remove(&other)?;
+            fs::create_dir_all(&other).with_context(|| format!("making {}", other.display()))?;
+            command::run(Command::new("cp").args(["-a", "--reflink=auto", "--"]).arg(cache.join("debs")).arg(&other))?;
+            let (_, spent) = timed(&plan(Cache::new(&other), false)?)?;
+            record("from downloaded packages", Unit::Seconds, spent)?;
+            remove(&other)?;
+        }
+        let mut record = |figure, bytes| record(figure, Unit::Bytes, bytes);
+        record("ISO", length(&built.iso)?)?;
+        record("root image", whole(built.root_bytes))?;
+        record("initramfs", length(&built.initramfs)?)?;
+        record("initramfs for ISO files", length(&output.join("initramfs-iso-file.img"))?)?;
+        record("kernel", length(&built.kernel)?)?;
+        record("Xen", length(&built.xen)?)
+    })?;
     remove(&output)
 }
 
 /// A way to pack.
-enum Way {
+struct Way {
+    name: String,
+    how: How,
+}
+
+enum How {
     Squashfs(Packing),
     /// Arguments of mkfs.erofs.
     Erofs(Vec<String>),
 }
 
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
 fn packings(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
     require("mkfs.erofs", "erofs-utils")?;
     let work = settings.work("image");
-    let (root, image) = (work.join("root"), work.join("packed"));
-    unpack(&settings.image.join("sino.iso"), &work, &root)?;
-    // The first one must not be the only one that reads from the disk.
-    command::run(Command::new("tar").args(["-cf", "/dev/null", "-C"]).arg(&root).arg("."))?;
+    let (root, images) = (work.join("root"), work.join("packed"));
+    fs::create_dir_all(&images).with_context(|| format!("making {}", images.display()))?;
     // Some releases call a question for help an error.
     let help = Command::new("mkfs.erofs").arg("--help").output().context("running mkfs.erofs")?;
     let help = String::from_utf8_lossy(&[help.stdout, help.stderr].concat()).into_owned();
-    for (name, way) in ways(settings.short, &help) {
-        remove(&image)?;
-        let began = Instant::now();
-        match way {
-            Way::Squashfs(packing) => squashfs::pack(&root, &image, packing, &[])?,
-            Way::Erofs(arguments) => {
-                command::run(Command::new("mkfs.erofs").args(arguments).arg(&image).arg(&root))?;
+    let ways = ways(settings.short, &help);
+    recorder.in_turns(PACKING, settings.rounds, &ways, |recorder, way, round| {
+        let image = images.join(way.to_string().replace([' ', ','], "-"));
+        let mut record = |figure, unit, value| recorder.record(PACKING, &way.name, figure, round, unit, value);
+        if round == 1 || !image.exists() {
+            if !root.exists() {
+                unpack(&settings.image.join("sino.iso"), &work, &root)?;
+                // The first one must not be the only one that reads from the disk.
+                command::run(Command::new("tar").args(["-cf", "/dev/null", "-C"]).arg(&root).arg("."))?;
             }
-        }
-        recorder.record(PACKING, &name, "time to pack", 1, Unit::Seconds, began.elapsed().as_secs_f64())?;
-        recorder.record(PACKING, &name, "size", 1, Unit::Bytes, length(&image)?)?;
-        if let Some(boot_time) = BOOT_TIME {
-            for round in 1..=settings.rounds {
-                match boot_time(settings, &image) {
-                    Ok(seconds) => recorder.record(PACKING, &name, "boot", round, Unit::Seconds, seconds)?,
-                    Err(error) => recorder.failed(PACKING, &name, round, &error)?,
+            remove(&image)?;
+            let began = Instant::now();
+            match &way.how {
+                How::Squashfs(packing) => squashfs::pack(&root, &image, *packing, &[])?,
+                How::Erofs(arguments) => {
+                    command::run(Command::new("mkfs.erofs").args(arguments).arg(&image).arg(&root))?;
                 }
             }
+            let spent = began.elapsed().as_secs_f64();
+            // Packed once more for a bench that was ended: the time is known.
+            if round == 1 {
+                record("time to pack", Unit::Seconds, spent)?;
+                record("size", Unit::Bytes, length(&image)?)?;
+            }
         }
-    }
-    remove(&image)?;
+        let Some(boot_time) = BOOT_TIME else { return Ok(()) };
+        match boot_time(settings, &image) {
+            Ok(seconds) => record("boot", Unit::Seconds, seconds),
+            Err(error) => recorder.failed(PACKING, &way.name, round, &error),
+        }
+    })?;
+    remove(&images)?;
     remove(&root)
 }
 
-/// Names and ways. `help` is that of mkfs.erofs, which names its compressors.
-fn ways(short: bool, help: &str) -> Vec<(String, Way)> {
+/// The ways: each level with the default block size, and each block size with the default level. `help` is that of mkfs.erofs,
+/// which names its compressors.
+fn ways(short: bool, help: &str) -> Vec<Way> {
     let image = Config::default().image;
     let default = (image.compression_level, image.block_size);
-    let all = LEVELS.into_iter().flat_map(|level| BLOCKS.map(|block| (level, block)));
-    let mut ways = Vec::new();
-    // The short form has two of a block size; the default is in both forms, whatever it is.
-    let wanted = |&(level, block): &(u32, u32)| !short || block == default.1 && level <= default.0;
-    let mut packings: Vec<(u32, u32)> = all.filter(wanted).collect();
+    let levels = LEVELS.into_iter().filter(|level| !short || *level <= default.0).map(|level| (level, default.1));
+    let blocks = BLOCKS.into_iter().filter(|_| !short).map(|block| (default.0, block));
+    let mut packings: Vec<(u32, u32)> = levels.chain(blocks).collect();
     if !packings.contains(&default) {
         packings.push(default);
     }
-    for (level, block) in packings {
+    packings.sort_unstable();
+    packings.dedup();
+    let squashfs = packings.into_iter().map(|(level, block)| {
         let mark = if (level, block) == default { format!(" {DEFAULT}") } else { String::new() };
         let packing = Packing { level, block, epoch: 0, flat: false };
-        ways.push((format!("squashfs zstd {level}, {block} KiB{mark}"), Way::Squashfs(packing)));
-    }
+        Way { name: format!("squashfs zstd {level}, {block} KiB{mark}"), how: How::Squashfs(packing) }
+    });
+    let mut ways: Vec<Way> = squashfs.collect();
     let mut compressors = vec!["lz4hc,12"];
     if help.contains("zstd") {
         compressors.push("zstd,15");
@@ -165,7 +197,7 @@ fn ways(short: bool, help: &str) -> Vec<(String, Way)> {
         for cluster in CLUSTERS.into_iter().filter(|cluster| !short || *cluster == CLUSTERS[0]) {
             let name = format!("erofs {}, {cluster} KiB", compressor.replace(',', " "));
             let arguments = vec![format!("-z{compressor}"), format!("-C{}", cluster << 10), "-T0".to_owned()];
-            ways.push((name, Way::Erofs(arguments)));
+            ways.push(Way { name, how: How::Erofs(arguments) });
         }
     }
     ways
@@ -206,7 +238,7 @@ mod tests {
     fn one_way_is_the_default_in_both_forms() {
         const HELP: &str = "Available compressors are: lz4hc, lz4";
         for short in [true, false] {
-            let names: Vec<String> = ways(short, HELP).into_iter().map(|(name, _)| name).collect();
+            let names: Vec<String> = ways(short, HELP).into_iter().map(|way| way.name).collect();
             assert_eq!(names.iter().filter(|name| name.ends_with(DEFAULT)).count(), 1, "{names:?}");
             assert!(names.iter().any(|name| name.starts_with("erofs lz4hc")), "{names:?}");
         }

@@ -28,6 +28,13 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// Where values are made that may stand beside each other.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let Self { cpu, cores, memory_mib, accelerator, .. } = self;
+        format!("{cpu}, {cores} processors, {memory_mib} MiB of memory, {accelerator}")
+    }
+
     /// Looks. What cannot be found out stays empty.
     #[must_use]
     pub fn look(workspace: &Path) -> Self {
@@ -47,7 +54,7 @@ impl Machine {
         let changed = if git(&["status", "--porcelain", "--untracked-files=no"]).is_empty() { "" } else { "+" };
         Self {
             cpu: field(&cpuinfo, "model name"),
-            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            cores: processors(&cpuinfo),
             memory_mib: kib / 1024,
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
             accelerator: std::env::var("SINO_QEMU_ACCEL").unwrap_or_else(|_| "tcg".to_owned()),
@@ -56,6 +63,11 @@ impl Machine {
             date: said(Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"])),
         }
     }
+}
+
+/// How many processors there are, whichever of them this process may use.
+fn processors(cpuinfo: &str) -> usize {
+    cpuinfo.lines().filter(|line| line.split(':').next().is_some_and(|name| name.trim() == "processor")).count()
 }
 
 /// Debian's packages of the build machine that figures depend on.
@@ -98,6 +110,11 @@ mod tests {
         assert_eq!(version("mksquashfs version 4.5.1 (2022/03/17)"), "4.5.1");
         assert_eq!(version("b3sum v1.2"), "1.2");
         assert_eq!(version("no digit"), "");
+    }
+
+    #[test]
+    fn processors_are_counted() {
+        assert_eq!(processors("processor\t: 0\nmodel name\t: x\n\nprocessor\t: 1\n"), 2);
     }
 
     #[test]

@@ -6,7 +6,6 @@
 //! Where the machine is itself a virtual one, a copy into memory that was not used for a while was seen to take up to four times as
 //! long. So just before each copy as much memory is used and given back, whoever copies.
 
-use super::rounds::interleaved;
 use super::{Recorder, SINO, SINO_AGAIN, Settings, Unit, programs};
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{Advice, fadvise, fsync, statvfs};
@@ -70,7 +69,7 @@ pub fn measure(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
     let from = random_file(&folder, size)?;
     let to = Copy(Path::new(TMPFS).join(format!("sino-bench-{}", std::process::id())));
     let names = CONTENDERS.map(|(name, _)| name);
-    interleaved(settings.rounds, &names, |name, round| {
+    recorder.in_turns(CASE, settings.rounds, &names, |recorder, name, round| {
         let commands = CONTENDERS.iter().find(|(own, _)| own == name).map_or(&[] as &[_], |(_, commands)| commands);
         use_memory(&from, &to.0)?;
         forget(&from)?;

@@ -26,14 +26,16 @@ const REPEAT: &str = "\
 ## How to repeat it
 
 ```
-make bench                  # everything; takes hours under emulation
+make bench                  # everything; takes hours under emulation. If it is ended, the next one goes on with it
+make bench BENCH=--fresh    # everything anew
 make bench WHAT=stage-one   # one measure: stage-one, loader, to-ram, guests, scale, shutdown, image, trust
 make bench WHAT=scale BENCH=--short   # fewer cases and two rounds; --rounds N, --only TEXT (cases with that text)
 make bench-report           # this page and its pictures
 make bench-check            # two rounds of stage one on USB; fails if SINO is too far from the floor (qemu-tests/bench-bounds.toml)
 ```
 
-Every single value is in `target/bench/MEASURE.json`. Root is needed; what else is needed is installed by `make tools bench-tools`,
+Every single value is in `target/bench/MEASURE.json`, as soon as it is measured. `make bench` goes on with rounds that are there if they are
+of the same build of SINO, on the same machine; a round that was cut is made again as a whole. Root is needed; what else is needed is installed by `make tools bench-tools`,
 which these commands call.
 
 ";
@@ -119,7 +121,8 @@ fn measure(page: &mut String, results: &Results) {
         page.push_str("**This run did not come to its end.**\n\n");
     }
     list(page, "", &results.notes);
-    list(page, "Runs that failed; nothing of them is in the figures:\n\n", &results.failed);
+    let failed: Vec<String> = results.failed.iter().map(ToString::to_string).collect();
+    list(page, "Runs that failed; nothing of them is in the figures:\n\n", &failed);
 }
 
 fn list(page: &mut String, heading: &str, texts: &[String]) {
@@ -169,10 +172,14 @@ fn machines(page: &mut String, all: &[Results]) {
         }
         done.push(results);
     }
-    page.push_str("| measure | cases | when | SINO's revision |\n|---|---|---|---|\n");
+    page.push_str("| measure | cases | when | SINO's revision | build |\n|---|---|---|---|---|\n");
     for results in all {
         for (run, cases) in runs(results) {
-            let _ = writeln!(page, "| {} | {} | {} | {} |", results.measure, cases.join(", "), run.date, run.revision);
+            let date =
+                run.continued.map_or(run.date.clone(), |later| format!("{}, gone on with until {later}", run.date));
+            let build = run.of.strip_prefix("build ").and_then(|of| of.split(',').next()).unwrap_or("not recorded");
+            let cases = cases.join(", ");
+            let _ = writeln!(page, "| {} | {cases} | {date} | {} | {build} |", results.measure, run.revision);
         }
     }
     let mut versions: Vec<&(String, String)> = all.iter().flat_map(|results| &results.machine.versions).collect();
@@ -191,8 +198,14 @@ fn runs(results: &Results) -> BTreeMap<Run, Vec<&str>> {
     for sample in &results.samples {
         // Files from before each case had its run.
         let or_before = |text: &str| format!("{text} or before");
-        let unknown = || Run { date: or_before(&results.machine.date), revision: or_before(&results.machine.revision) };
-        let cases = runs.entry(results.runs.get(&sample.case).cloned().unwrap_or_else(unknown)).or_default();
+        let unknown = || Run {
+            date: or_before(&results.machine.date),
+            revision: or_before(&results.machine.revision),
+            ..Run::default()
+        };
+        let run = results.runs.get(&sample.case).cloned().unwrap_or_else(unknown);
+        // Which rounds a case has shows in its table.
+        let cases = runs.entry(Run { rounds: BTreeMap::new(), ..run }).or_default();
         if !cases.contains(&sample.case.as_str()) {
             cases.push(&sample.case);
         }
@@ -203,6 +216,7 @@ fn runs(results: &Results) -> BTreeMap<Run, Vec<&str>> {
 #[cfg(test)]
 mod tests {
     use super::super::machine::Machine;
+    use super::super::sample::Failure;
     use super::super::statistics::tests::sample;
     use super::*;
 
@@ -214,8 +228,19 @@ mod tests {
             }
         }
         let machine = Machine { cpu: "Model T".into(), cores: 2, ..Machine::default() };
-        let (notes, failed) = (vec!["a remark".to_owned()], vec!["dracut:\n  did not boot".to_owned()]);
-        let runs = BTreeMap::from([("USB normal".into(), Run { date: "today".into(), revision: "0123".into() })]);
+        let (notes, failed) = (
+            vec!["a remark".to_owned()],
+            vec![Failure {
+                case: "USB normal".into(),
+                contender: "dracut".into(),
+                round: 2,
+                why: "no report:\n  did not boot".into(),
+            }],
+        );
+        let runs = BTreeMap::from([(
+            "USB normal".into(),
+            Run { date: "today".into(), revision: "0123".into(), ..Run::default() },
+        )]);
         Results { measure: "stage-one".into(), machine, runs, short: true, complete: false, failed, notes, samples }
     }
 
@@ -229,9 +254,9 @@ mod tests {
             "Noise: SINO again took 1.010 to 1.030 times SINO's, at most 3.0 % off in 3 pairs.",
             "short form",
             "did not come to its end",
-            "- a remark\n\nRuns that failed; nothing of them is in the figures:\n\n- dracut: did not boot\n",
+            "- a remark\n\nRuns that failed; nothing of them is in the figures:\n\n- USB normal, dracut, round 2: no report: did not boot\n",
             "Model T, 2 processors",
-            "| stage-one | USB normal | today | 0123 |",
+            "| stage-one | USB normal | today | 0123 | not recorded |",
             "make bench-check",
             "(TCG)",
         ] {

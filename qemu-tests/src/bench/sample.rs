@@ -2,8 +2,10 @@
 
 use super::machine::Machine;
 use anyhow::{Context, Result};
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -50,6 +52,48 @@ pub struct Run {
     pub date: String,
     /// As [`Machine::revision`].
     pub revision: String,
+    /// What was measured, by which edition of the bench, on what, in which form ([`Recorder::begin`]): only rounds of the same
+    /// stand beside each other.
+    #[serde(default)]
+    pub of: String,
+    /// When it was last gone on with, if it was ended in between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continued: Option<String>,
+    /// The rounds that are there in whole, each with its contenders.
+    #[serde(default)]
+    pub rounds: BTreeMap<u32, Vec<String>>,
+}
+
+/// A run of a contender that failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// As [`Sample::case`].
+    pub case: String,
+    /// As [`Sample::contender`].
+    pub contender: String,
+    /// As [`Sample::round`].
+    pub round: u32,
+    /// Why, in its own words.
+    pub why: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}, round {}: {}", self.case, self.contender, self.round, self.why)
+    }
+}
+
+/// How a measure begins.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Begin<'a> {
+    /// Whether this is the short form.
+    pub short: bool,
+    /// Only some cases; the values of the others stay, whatever they are of.
+    pub only: Option<&'a str>,
+    /// Whether the cases begin anew; otherwise complete rounds of the same stay.
+    pub fresh: bool,
+    /// What is measured: the image's build.
+    pub what: &'a str,
 }
 
 /// What a file holds.
@@ -66,9 +110,9 @@ pub struct Results {
     pub short: bool,
     /// Whether it came to its end.
     pub complete: bool,
-    /// Runs that failed, each with its words. Nothing of such a run is among the values.
+    /// Runs that failed. Nothing of such a run is among the values.
     #[serde(default)]
-    pub failed: Vec<String>,
+    pub failed: Vec<Failure>,
     /// What else a reader must know.
     pub notes: Vec<String>,
     /// The values, in the order in which they were measured.
@@ -86,11 +130,18 @@ impl Results {
     }
 }
 
+/// To be raised when what a measure does has changed, so that older values do not belong beside newer ones.
+const EDITION: u32 = 1;
+
 /// Collects the samples of a measure, tells each of them, and saves them at once: a bench takes hours, and may be ended.
 #[derive(Debug)]
 pub struct Recorder {
     file: PathBuf,
     results: Results,
+    /// As [`Run::of`].
+    of: String,
+    /// Held for as long as this measures: a second bench would overwrite the file.
+    _lock: fs::File,
 }
 
 /// Whether a case is meant by what was given as `--only`: a part of its name, or the whole of it behind `=`.
@@ -98,36 +149,102 @@ pub(super) fn is_meant(only: &str, case: &str) -> bool {
     only.strip_prefix('=').map_or_else(|| case.contains(only), |name| case == name)
 }
 
+/// A file that is locked until it is closed.
+fn lock(path: &Path) -> Result<fs::File> {
+    let file = fs::File::create(path).with_context(|| format!("making {}", path.display()))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).with_context(|| format!("locking {}", path.display()))?;
+    Ok(file)
+}
+
 impl Recorder {
-    /// Begins `folder/MEASURE.json`. With `only`, samples of an earlier run whose case it does not mean stay.
+    /// Begins `folder/MEASURE.json`, or goes on with it: what an earlier run recorded of the same build, with the same edition of
+    /// the bench, in the same form on the same machine, stays. Which rounds are then still to be made, [`Recorder::in_turns`] sees.
     ///
     /// # Errors
-    /// The folder cannot be made, or an earlier file that should be kept cannot be read.
-    pub fn begin(folder: &Path, measure: &str, machine: Machine, short: bool, only: Option<&str>) -> Result<Self> {
+    /// The folder cannot be made, or an earlier file cannot be read.
+    pub fn begin(folder: &Path, measure: &str, machine: Machine, begin: Begin<'_>) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         let file = folder.join(format!("{measure}.json"));
+        let lock = lock(&file.with_extension("lock"))
+            .with_context(|| format!("{measure} is being measured by another bench; wait for its end, or end it"))?;
+        let form = if begin.short { "short form" } else { "full form" };
+        let of = format!("build {}, edition {EDITION} of the bench, {form}, {}", begin.what, machine.place());
         let mut results = Results {
             measure: measure.to_owned(),
             machine,
             runs: BTreeMap::new(),
-            short,
+            short: begin.short,
             complete: false,
             failed: Vec::new(),
             notes: Vec::new(),
             samples: Vec::new(),
         };
-        if let Some(only) = only.filter(|_| file.exists()) {
-            let former = Results::read(&file)?;
-            // What failed begins with its case.
-            let whole = only.strip_prefix('=').map(|name| format!("{name}, "));
-            let stays =
-                |text: &String| !whole.as_ref().map_or_else(|| text.contains(only), |name| text.starts_with(name));
-            results.runs = former.runs.into_iter().filter(|(case, _)| !is_meant(only, case)).collect();
-            results.samples = former.samples.into_iter().filter(|sample| !is_meant(only, &sample.case)).collect();
-            results.failed = former.failed.into_iter().filter(stays).collect();
-            results.notes = former.notes.into_iter().filter(stays).collect();
+        if file.exists() && (begin.only.is_some() || !begin.fresh) {
+            let former = Results::read(&file)
+                .with_context(|| format!("to measure without what was measured before, remove {}", file.display()))?;
+            let same = |case: &str| former.runs.get(case).is_some_and(|run| run.of == of);
+            let stays = |case: &str| match begin.only {
+                Some(only) if !is_meant(only, case) => true,
+                _ => !begin.fresh && same(case),
+            };
+            results.samples = former.samples.iter().filter(|sample| stays(&sample.case)).cloned().collect();
+            results.failed = former.failed.iter().filter(|failure| stays(&failure.case)).cloned().collect();
+            results.runs =
+                former.runs.iter().filter(|(case, _)| stays(case)).map(|(c, r)| (c.clone(), r.clone())).collect();
+            // A remark is on the whole measure.
+            results.notes = former.notes.iter().filter(|_| begin.only.is_some()).cloned().collect();
         }
-        Ok(Self { file, results })
+        Ok(Self { file, results, of, _lock: lock })
+    }
+
+    /// Calls `run` with each contender and the round's number from 1, all contenders in each round: A B C A B C, so that whatever
+    /// the machine does meanwhile meets all of them. A round that is there in whole is not made again; of one that is not, nothing
+    /// stays, because contenders are compared within a round.
+    ///
+    /// # Errors
+    /// The first one of `run`, with contender and round.
+    pub fn in_turns<C: fmt::Display>(
+        &mut self,
+        case: &str,
+        rounds: u32,
+        contenders: &[C],
+        mut run: impl FnMut(&mut Self, &C, u32) -> Result<()>,
+    ) -> Result<()> {
+        let names: Vec<String> = contenders.iter().map(ToString::to_string).collect();
+        // An earlier run may have been told to make more of them.
+        self.forget(case, |round| round > rounds)?;
+        for round in 1..=rounds {
+            let whole = |run: &Run| run.rounds.get(&round) == Some(&names);
+            if self.results.runs.get(case).is_some_and(whole) {
+                println!("  {} / {case}, round {round}: was measured before", self.results.measure);
+                continue;
+            }
+            self.forget(case, |other| other == round)?;
+            for contender in contenders {
+                run(self, contender, round).with_context(|| format!("{contender}, round {round}"))?;
+            }
+            let failed = |failure: &Failure| failure.case == case && failure.round == round;
+            if !self.results.failed.iter().any(failed)
+                && let Some(run) = self.results.runs.get_mut(case)
+            {
+                run.rounds.insert(round, names.clone());
+                self.save()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets rounds of a case.
+    fn forget(&mut self, case: &str, meant: impl Fn(u32) -> bool) -> Result<()> {
+        self.results.samples.retain(|sample| sample.case != case || !meant(sample.round));
+        self.results.failed.retain(|failure| failure.case != case || !meant(failure.round));
+        if let Some(run) = self.results.runs.get_mut(case) {
+            run.rounds.retain(|round, _| !meant(*round));
+        }
+        if !self.results.samples.iter().any(|sample| sample.case == case) {
+            self.results.runs.remove(case);
+        }
+        self.save()
     }
 
     /// Takes a value.
@@ -145,9 +262,12 @@ impl Recorder {
     ) -> Result<()> {
         let measure = self.results.measure.clone();
         println!("  {measure} / {case} / {contender}, round {round}: {figure} {}", unit.show(value));
-        let Machine { date, revision, .. } = &self.results.machine;
-        let run = Run { date: date.clone(), revision: revision.clone() };
-        self.results.runs.entry(case.to_owned()).or_insert(run);
+        let Machine { date, revision, .. } = self.results.machine.clone();
+        let new = Run { date: date.clone(), revision, of: self.of.clone(), ..Run::default() };
+        let run = self.results.runs.entry(case.to_owned()).or_insert(new);
+        if run.date != date {
+            run.continued = Some(date);
+        }
         self.results.samples.push(Sample {
             measure,
             case: case.to_owned(),
@@ -165,9 +285,10 @@ impl Recorder {
     /// # Errors
     /// It cannot be saved.
     pub fn failed(&mut self, case: &str, contender: &str, round: u32, error: &anyhow::Error) -> Result<()> {
-        let text = format!("{case}, {contender}, round {round}: {error:#}");
-        println!("  {} FAILED: {text}", self.results.measure);
-        self.results.failed.push(text);
+        let (case, contender, why) = (case.to_owned(), contender.to_owned(), format!("{error:#}"));
+        let failure = Failure { case, contender, round, why };
+        println!("  {} FAILED: {failure}", self.results.measure);
+        self.results.failed.push(failure);
         self.save()
     }
 
@@ -244,32 +365,96 @@ impl Unit {
 mod tests {
     use super::*;
 
+    fn begin_in(place: &Path, what: &str, only: Option<&str>) -> Recorder {
+        let begin = Begin { short: true, only, fresh: false, what };
+        Recorder::begin(place, "stage-one", Machine::default(), begin).unwrap()
+    }
+
+    fn take(recorder: &mut Recorder, case: &str, contender: &str, round: u32) {
+        recorder.record(case, contender, "init-to-root", round, Unit::Seconds, f64::from(round)).unwrap();
+    }
+
     #[test]
     fn samples_are_on_disk_at_once_and_other_cases_stay() {
         let place = tempfile::tempdir().unwrap();
-        let begin = |only| Recorder::begin(place.path(), "stage-one", Machine::default(), true, only).unwrap();
         let file = place.path().join("stage-one.json");
-        let mut recorder = begin(None);
-        recorder.record("usb normal", "SINO", "init-to-root", 1, Unit::Seconds, 3.25).unwrap();
-        recorder.record("cd normal", "SINO", "init-to-root", 1, Unit::Seconds, 4.0).unwrap();
+        let mut recorder = begin_in(place.path(), "a", None);
+        take(&mut recorder, "usb normal", "SINO", 1);
+        take(&mut recorder, "cd normal", "SINO", 1);
         let read = Results::read(&file).unwrap();
         assert!(!read.complete && read.samples.len() == 2);
         assert_eq!(recorder.finish().unwrap(), Results { complete: true, ..read });
-        let later = Machine { revision: "later".into(), ..Machine::default() };
-        let mut recorder = Recorder::begin(place.path(), "stage-one", later, true, Some("usb")).unwrap();
-        recorder.record("usb normal", "SINO", "init-to-root", 1, Unit::Seconds, 3.25).unwrap();
-        let runs = Results::read(&file).unwrap().runs;
-        assert!(runs["usb normal"].revision == "later" && runs["cd normal"].revision.is_empty(), "{runs:?}");
-        let mut recorder = begin(Some("usb"));
+        let mut recorder = begin_in(place.path(), "b", Some("usb"));
         assert_eq!(recorder.samples().len(), 1, "the CD's");
+        take(&mut recorder, "usb normal", "SINO", 1);
         recorder.note("no stick").unwrap();
-        recorder.failed("cd normal", "SINO", 1, &anyhow::anyhow!("no disc")).unwrap();
-        assert_eq!(Results::read(&file).unwrap().failed, ["cd normal, SINO, round 1: no disc"]);
-        assert_eq!(begin(Some("usb")).results.failed.len(), 1, "the CD's");
-        assert_eq!(begin(Some("=cd")).results.failed.len(), 1, "no whole name");
-        assert_eq!(begin(Some("=cd normal")).results.failed, [""; 0]);
-        assert_eq!(begin(None).samples(), []);
+        recorder.failed("cd normal", "SINO", 2, &anyhow::anyhow!("no disc")).unwrap();
+        let second = Recorder::begin(place.path(), "stage-one", Machine::default(), Begin::default()).unwrap_err();
+        assert!(format!("{second:#}").starts_with("stage-one is being measured by another bench"), "{second:#}");
+        drop(recorder);
+        let read = Results::read(&file).unwrap();
+        assert!(read.runs["usb normal"].of.contains("build b,") && read.runs["cd normal"].of.contains("build a,"));
+        assert_eq!(read.failed[0].to_string(), "cd normal, SINO, round 2: no disc");
+        assert_eq!(begin_in(place.path(), "c", Some("usb")).results.failed.len(), 1, "the CD's");
+        assert_eq!(begin_in(place.path(), "c", Some("=cd")).results.failed.len(), 1, "no whole name");
+        assert_eq!(begin_in(place.path(), "c", Some("=cd normal")).results.failed, []);
         assert_eq!(Results::read(&file).unwrap().notes, ["no stick"]);
+        assert_eq!(begin_in(place.path(), "c", None).samples(), [], "another build");
+        assert_eq!(begin_in(place.path(), "b", None).samples().len(), 1, "of the same build");
+    }
+
+    /// Makes `rounds` rounds of "usb", of which the run `fails` (contender and round) fails, or ends the bench; returns who ran.
+    fn turns(recorder: &mut Recorder, rounds: u32, fails: &str, ends: &str) -> Vec<String> {
+        let mut seen = Vec::new();
+        let result = recorder.in_turns("usb", rounds, &["A", "B"], |recorder, &contender, round| {
+            let own = format!("{contender}{round}");
+            anyhow::ensure!(own != ends, "ended");
+            seen.push(own.clone());
+            if own == fails {
+                return recorder.failed("usb", contender, round, &anyhow::anyhow!("no medium"));
+            }
+            take(recorder, "usb", contender, round);
+            Ok(())
+        });
+        assert_eq!(result.is_err(), !ends.is_empty(), "{result:?}");
+        if let Err(error) = result {
+            assert_eq!(format!("{error:#}"), format!("{}, round {}: ended", &ends[..1], &ends[1..]));
+        }
+        seen
+    }
+
+    #[test]
+    fn a_bench_that_was_ended_goes_on_with_whole_rounds() {
+        let place = tempfile::tempdir().unwrap();
+        let begin = |what| begin_in(place.path(), what, None);
+        assert_eq!(turns(&mut begin("a"), 3, "", "B2"), ["A1", "B1", "A2"]);
+        // What the contender A did in the second round is made again.
+        let mut recorder = begin("a");
+        assert_eq!(turns(&mut recorder, 3, "A3", ""), ["A2", "B2", "A3", "B3"]);
+        assert_eq!((recorder.samples().len(), recorder.results.failed.len()), (5, 1));
+        drop(recorder);
+        // The round in which one has failed, too; then its failure is history.
+        let mut recorder = begin("a");
+        assert_eq!(turns(&mut recorder, 3, "", ""), ["A3", "B3"]);
+        assert_eq!((recorder.samples().len(), recorder.results.failed.len()), (6, 0));
+        drop(recorder);
+        assert_eq!(turns(&mut begin("a"), 3, "", ""), [""; 0]);
+        let mut recorder = begin("a");
+        assert_eq!(turns(&mut recorder, 2, "", ""), [""; 0]);
+        assert_eq!(recorder.samples().len(), 4, "fewer are asked for");
+        drop(recorder);
+        assert_eq!(turns(&mut begin("b"), 1, "", ""), ["A1", "B1"], "another build");
+        let fresh = Begin { short: true, fresh: true, what: "b", only: None };
+        let mut recorder = Recorder::begin(place.path(), "stage-one", Machine::default(), fresh).unwrap();
+        assert_eq!(turns(&mut recorder, 1, "", ""), ["A1", "B1"]);
+        // Other contenders are other rounds.
+        recorder
+            .in_turns("usb", 1, &["A"], |recorder, contender, round| {
+                take(recorder, "usb", contender, round);
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(recorder.samples().len(), 1);
     }
 
     #[test]

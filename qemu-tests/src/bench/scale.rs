@@ -4,7 +4,6 @@
 //! unit runs, in the Debian tree that the image is made of. Both call the same fake. The ideal is what a host could do that
 //! needs no time itself: to start guests with `PARALLEL` of them under way at once, as SINO is told to, and to stop all at once.
 
-use super::rounds::interleaved;
 use super::{Recorder, SINO, SINO_AGAIN, Settings, Unit, programs};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -146,7 +145,7 @@ fn cases(
         }
         let contenders: Vec<Who> =
             contenders.iter().copied().filter(|who| who.can(guests, ordered, settings.short)).collect();
-        interleaved(settings.rounds, &contenders, |who, round| {
+        recorder.in_turns(&case, settings.rounds, &contenders, |recorder, who, round| {
             let figures = match lab.run(*who, guests, costs, ordered) {
                 Ok(outcome) => part(outcome),
                 Err(error) => return recorder.failed(&case, &who.to_string(), round, &error),

@@ -7,7 +7,6 @@
 
 use super::{MEDIUM, fresh, machine, prepare};
 use crate::bench::contenders::{Contender, Kit};
-use crate::bench::rounds::interleaved;
 use crate::bench::{Recorder, Settings, Unit};
 use anyhow::{Context, Result};
 use sino_image::cache::{create_folder, remove};
@@ -92,7 +91,7 @@ pub fn measure(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
     let kit = prepare()?;
     super::note_versions(recorder, kit)?;
     let loads: Vec<Load> = Contender::ALL.map(Load::Plain).into_iter().chain([Load::WithXen]).collect();
-    interleaved(settings.rounds, &loads, |&load, round| {
+    recorder.in_turns(CASE, settings.rounds, &loads, |recorder, &load, round| {
         let name = load.to_string();
         let folder = settings.work(NAME).join(name.replace(' ', "-"));
         fresh(&folder)?;

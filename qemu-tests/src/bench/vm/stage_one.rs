@@ -2,7 +2,6 @@
 
 use super::{Trial, boot, folder, prepare, seconds};
 use crate::bench::contenders::{Contender, bus_name};
-use crate::bench::rounds::interleaved;
 use crate::bench::{Recorder, Settings, Unit};
 use anyhow::{Context, Result};
 use sino_boot::record::{BootRecord, StepRecord};
@@ -36,7 +35,7 @@ pub fn measure(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
         }
         let takes_part = |contender: &Contender| settings.wants_contender(contender.name());
         let contenders: Vec<Contender> = Contender::ALL.into_iter().filter(takes_part).collect();
-        interleaved(settings.rounds, &contenders, |&contender, round| {
+        recorder.in_turns(&case, settings.rounds, &contenders, |recorder, &contender, round| {
             let name = contender.name();
             let folder = folder(settings, NAME, &case, contender);
             let booted = boot(kit, &Trial::new(contender, bus, ram), &folder).and_then(|booted| {

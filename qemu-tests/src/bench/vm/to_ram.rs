@@ -9,7 +9,6 @@
 
 use super::{Reading, Trial, boot, folder, prepare};
 use crate::bench::contenders::{Contender, Kit};
-use crate::bench::rounds::interleaved;
 use crate::bench::{Recorder, Settings, Unit};
 use anyhow::{Context, Result};
 use sino_image::qemu::Bus;
@@ -33,7 +32,7 @@ pub fn measure(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
     let image = fs::metadata(&kit.root)?.len();
     let cases = if settings.short { CASES.get(..1).unwrap_or_default() } else { &CASES };
     for &(case, limit) in cases.iter().filter(|(case, _)| settings.wants(case)) {
-        interleaved(settings.rounds, &Contender::ALL, |&contender, round| {
+        recorder.in_turns(case, settings.rounds, &Contender::ALL, |recorder, &contender, round| {
             let figures = match copied(kit, contender, limit, image, &folder(settings, NAME, case, contender)) {
                 Ok(figures) => figures,
                 Err(error) => return recorder.failed(case, contender.name(), round, &error),

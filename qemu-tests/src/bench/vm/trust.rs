@@ -6,7 +6,6 @@
 
 use super::{Trial, boot, folder, prepare};
 use crate::bench::contenders::Contender;
-use crate::bench::rounds::interleaved;
 use crate::bench::{Recorder, Settings, Unit};
 use anyhow::Result;
 use sino_image::qemu::Bus;
@@ -57,7 +56,7 @@ pub fn measure(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
     }
     let kit = prepare()?;
     super::note_versions(recorder, kit)?;
-    interleaved(settings.rounds, &Form::ALL, |form, round| {
+    recorder.in_turns(CASE, settings.rounds, &Form::ALL, |recorder, form, round| {
         let name = form.to_string();
         let folder = folder(settings, NAME, CASE, Contender::Sino);
         let trial = Trial { flags: form.flags(), ..Trial::new(Contender::Sino, Bus::UsbStick, false) };
