@@ -163,7 +163,7 @@ pub fn build(config: &Config, plan: &BuildPlan, progress: &Progress) -> Result<B
     };
     let identity = iso::Identity { build_id: &build_id, version: VERSION, epoch };
     progress.step("medium", || {
-        efi::make(&efi_image, &work, &menu_grub::embedded(&menu), epoch)?;
+        efi::make(&efi_image, &work, &menu_grub::embedded(&menu), &[], epoch)?;
         medium::lay_out(&folder, &contents)
     })?;
     progress.step("ISO", || iso::make(&new_iso, &folder, &efi_image, &identity))?;

@@ -46,11 +46,12 @@ const MODULES: &[&str] = &[
 /// Where the Debian package grub-efi-amd64-bin puts GRUB's modules.
 const GRUB: &str = "/usr/lib/grub/x86_64-efi";
 
-/// Makes the image at `path`, with files below `work`. `embedded` is the configuration inside GRUB.
+/// Makes the image at `path`, with files below `work`. `embedded` is the configuration inside GRUB, `more` are modules of GRUB beside
+/// those that SINO's own menu needs.
 ///
 /// # Errors
 /// A tool or a file fails.
-pub fn make(path: &Path, work: &Path, embedded: &str, epoch: u64) -> Result<()> {
+pub fn make(path: &Path, work: &Path, embedded: &str, more: &[&str], epoch: u64) -> Result<()> {
     anyhow::ensure!(
         Path::new(GRUB).join("multiboot2.mod").exists(),
         "GRUB's modules are not in {GRUB}; install them with: apt-get install grub-efi-amd64-bin"
@@ -64,7 +65,8 @@ pub fn make(path: &Path, work: &Path, embedded: &str, epoch: u64) -> Result<()> 
             .arg(&config)
             .arg("-o")
             .arg(&program)
-            .args(MODULES),
+            .args(MODULES)
+            .args(more),
     )?;
     set_time(&program, epoch)?;
     let image = File::create(path).with_context(|| format!("creating {}", path.display()))?;
