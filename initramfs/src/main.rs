@@ -149,3 +149,6 @@ fn take_over(hung: &Hung, limit: Duration, options: &Options, watchdog: Option<&
         std::thread::park();
     }
 }
+
+#[cfg(feature = "bench-without-hash")]
+compile_error!("stage one must verify what it copies: bench-without-hash is for the example copy-speed alone");

@@ -86,9 +86,9 @@ pub const MEASURES: &[Measure] = &[
     Measure {
         name: "trust",
         title: "Cost of trust",
-        about: "dm-verity on and off: until the root's init, and then reading every file of the root. The hash of the copy to RAM has no \
-            switch; what it costs is in \"To RAM\", beside cp.",
-        parts: &[vm::trust::measure],
+        about: "dm-verity on and off: until the root's init, and then reading every file of the root. And natively, as in \"To RAM\", the copy \
+            with its hash and without; SINO itself has no such switch.",
+        parts: &[super::native_copy::measure_hash, vm::trust::measure],
     },
 ];
 

@@ -1,7 +1,8 @@
 //! Stage one's copy to RAM on the build machine itself, beside what an administrator would copy with.
 //!
 //! A file of random bytes, nothing of it in the page cache, into a tmpfs. SINO's is the very function of stage one, with its
-//! hash (`initramfs/examples/copy-speed`); cp, dd and rsync verify nothing, "cp, then b3sum" reads the copy once more.
+//! hash (`initramfs/examples/copy-speed`), and for the cost of trust the same without it; cp, dd and rsync verify nothing, "cp,
+//! then b3sum" reads the copy once more.
 //!
 //! Where the machine is itself a virtual one, a copy into memory that was not used for a while was seen to take up to four times as
 //! long. So just before each copy as much memory is used and given back, whoever copies.
@@ -11,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::fs::{Advice, fadvise, fsync, statvfs};
 use sino_image::command;
 use sino_image::qemu::process::require;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{Read as _, copy};
 use std::path::{Path, PathBuf};
@@ -26,15 +28,43 @@ const SHORT_SIZE: u64 = 256 << 20;
 /// A tmpfs of every Linux.
 const TMPFS: &str = "/dev/shm";
 
-/// A contender: its name and its commands, in which `FROM` and `TO` stand for the files. SINO's has none.
-const CONTENDERS: [(&str, &[&[&str]]); 6] = [
-    (SINO, &[]),
-    ("cp", &[&["cp", "FROM", "TO"]]),
-    ("dd bs=1M", &[&["dd", "if=FROM", "of=TO", "bs=1M", "status=none"]]),
-    ("rsync", &[&["rsync", "FROM", "TO"]]),
-    ("cp, then b3sum", &[&["cp", "FROM", "TO"], &["b3sum", "TO"]]),
-    (SINO_AGAIN, &[]),
+/// What a contender runs.
+#[derive(Clone, Copy, Debug)]
+enum How {
+    /// Stage one's function.
+    Ours,
+    /// The same, built to take every byte for right.
+    WithoutHash,
+    /// Commands, in which `FROM` and `TO` stand for the files.
+    Commands(&'static [&'static [&'static str]]),
+}
+
+/// A contender.
+#[derive(Clone, Copy, Debug)]
+struct Contender {
+    name: &'static str,
+    how: How,
+}
+
+impl fmt::Display for Contender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+const OURS: Contender = Contender { name: SINO, how: How::Ours };
+const AGAIN: Contender = Contender { name: SINO_AGAIN, how: How::Ours };
+/// Beside other programs.
+const COPIES: &[Contender] = &[
+    OURS,
+    Contender { name: "cp", how: How::Commands(&[&["cp", "FROM", "TO"]]) },
+    Contender { name: "dd bs=1M", how: How::Commands(&[&["dd", "if=FROM", "of=TO", "bs=1M", "status=none"]]) },
+    Contender { name: "rsync", how: How::Commands(&[&["rsync", "FROM", "TO"]]) },
+    Contender { name: "cp, then b3sum", how: How::Commands(&[&["cp", "FROM", "TO"], &["b3sum", "TO"]]) },
+    AGAIN,
 ];
+/// With and without the hash.
+const FORMS: &[Contender] = &[OURS, Contender { name: "SINO without hash", how: How::WithoutHash }, AGAIN];
 
 /// The copy in the tmpfs, which goes whatever happens.
 struct Copy(PathBuf);
@@ -46,16 +76,28 @@ impl Drop for Copy {
     }
 }
 
-/// Measures it.
+/// Measures it beside other programs.
 ///
 /// # Errors
 /// Too little memory, a tool is missing or fails.
 pub fn measure(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
-    if !settings.wants(CASE) {
-        return Ok(());
-    }
     for (tool, package) in [("rsync", "rsync"), ("b3sum", "b3sum")] {
         require(tool, package)?;
+    }
+    copies(recorder, settings, COPIES)
+}
+
+/// Measures what the hash costs.
+///
+/// # Errors
+/// Too little memory, or a tool fails.
+pub fn measure_hash(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
+    copies(recorder, settings, FORMS)
+}
+
+fn copies(recorder: &mut Recorder, settings: &Settings, contenders: &[Contender]) -> Result<()> {
+    if !settings.wants(CASE) {
+        return Ok(());
     }
     let size = if settings.short { SHORT_SIZE } else { SIZE };
     let room = statvfs(TMPFS).with_context(|| format!("asking how large {TMPFS} is"))?;
@@ -64,30 +106,43 @@ pub fn measure(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
         "{TMPFS} has no room for {} MiB; free some memory, or use --short",
         size >> 20
     );
-    let ours = programs::example(settings, "sino-initramfs", "copy-speed")?;
-    let folder = settings.work("to-ram");
+    let folder = settings.work("native-copy");
+    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    let built = |features: &str, name: &str| -> Result<PathBuf> {
+        // Kept apart: built with other features, it has the same name.
+        let own = folder.join(name);
+        fs::copy(programs::example(settings, "sino-initramfs", "copy-speed", features)?, &own)
+            .with_context(|| format!("copying to {}", own.display()))?;
+        Ok(own)
+    };
+    let without_hash = built("bench-without-hash", "copy-speed-without-hash")?;
+    let ours = built("", "copy-speed")?;
     let from = random_file(&folder, size)?;
     let to = Copy(Path::new(TMPFS).join(format!("sino-bench-{}", std::process::id())));
-    let names = CONTENDERS.map(|(name, _)| name);
-    recorder.in_turns(CASE, settings.rounds, &names, |recorder, name, round| {
-        let commands = CONTENDERS.iter().find(|(own, _)| own == name).map_or(&[] as &[_], |(_, commands)| commands);
+    recorder.in_turns(CASE, settings.rounds, contenders, |recorder, contender, round| {
         use_memory(&from, &to.0)?;
         forget(&from)?;
-        let seconds = if commands.is_empty() {
-            let said = command::run(Command::new(&ours).arg("--once").args([&from, &to.0]))?;
-            String::from_utf8_lossy(&said).trim().parse::<f64>().context("copy-speed prints no seconds")?
-        } else {
-            let began = Instant::now();
-            for words in commands {
-                command::run(&mut filled_in(words, &from, &to.0))?;
+        let timed = |program: &Path| -> Result<f64> {
+            let said = command::run(Command::new(program).arg("--once").args([&from, &to.0]))?;
+            String::from_utf8_lossy(&said).trim().parse::<f64>().context("copy-speed prints no seconds")
+        };
+        let seconds = match contender.how {
+            How::Ours => timed(&ours)?,
+            How::WithoutHash => timed(&without_hash)?,
+            How::Commands(commands) => {
+                let began = Instant::now();
+                for words in commands {
+                    command::run(&mut filled_in(words, &from, &to.0))?;
+                }
+                began.elapsed().as_secs_f64()
             }
-            began.elapsed().as_secs_f64()
         };
         ensure!(fs::metadata(&to.0)?.len() == size, "the copy is not whole");
         fs::remove_file(&to.0).context("removing the copy")?;
-        recorder.record(CASE, name, "time", round, Unit::Seconds, seconds)?;
+        recorder.record(CASE, contender.name, "time", round, Unit::Seconds, seconds)?;
         #[expect(clippy::cast_precision_loss, reason = "a gigabyte")]
-        recorder.record(CASE, name, "speed", round, Unit::MegabytesPerSecond, size as f64 / 1e6 / seconds)
+        let speed = size as f64 / 1e6 / seconds;
+        recorder.record(CASE, contender.name, "speed", round, Unit::MegabytesPerSecond, speed)
     })?;
     fs::remove_file(&from).context("removing the file that was copied")
 }
@@ -103,7 +158,6 @@ fn filled_in(words: &[&str], from: &Path, to: &Path) -> Command {
 
 /// Random, so that nothing below can compress it or leave it out.
 fn random_file(folder: &Path, size: u64) -> Result<PathBuf> {
-    fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
     let path = folder.join("random");
     let mut file = File::create(&path).with_context(|| format!("making {}", path.display()))?;
     let random = File::open("/dev/urandom").context("opening /dev/urandom")?;
@@ -130,7 +184,8 @@ mod tests {
 
     #[test]
     fn names_are_filled_in() {
-        let command = filled_in(CONTENDERS[2].1[0], Path::new("/a b"), Path::new("/c"));
+        let How::Commands(commands) = COPIES[2].how else { panic!("{:?} has no commands", COPIES[2]) };
+        let command = filled_in(commands[0], Path::new("/a b"), Path::new("/c"));
         assert_eq!(command::line(&command), "dd 'if=/a b' of=/c bs=1M status=none");
     }
 }

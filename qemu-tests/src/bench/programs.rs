@@ -8,12 +8,14 @@ use sino_image::command;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Builds an example and returns its file.
+/// Builds an example with a package's `features` (a list for cargo, which may be empty) and returns its file. One with other features
+/// overwrites it.
 ///
 /// # Errors
 /// It cannot be built.
-pub fn example(settings: &Settings, package: &str, name: &str) -> Result<PathBuf> {
-    built(settings, name, Command::new(cargo()).args(["build", "--release", "-p", package, "--example", name]))
+pub fn example(settings: &Settings, package: &str, name: &str, features: &str) -> Result<PathBuf> {
+    let arguments = ["build", "--release", "-p", package, "--example", name, "--features", features];
+    built(settings, name, Command::new(cargo()).args(arguments))
 }
 
 /// Builds a program of the folder `benches` and returns its file.

@@ -85,7 +85,7 @@ impl Lab {
     fn make(recorder: &mut Recorder, settings: &Settings) -> Result<Self> {
         ensure!(rustix::process::geteuid().is_root(), "root is needed for namespaces; run: make bench (it uses sudo)");
         // The program looks for the fake beside itself.
-        programs::example(settings, "sino-init", "fake-xl")?;
+        programs::example(settings, "sino-init", "fake-xl", "")?;
         let program = programs::bench(settings, "sino-init", "guests_scale")?;
         let workspace = Workspace { root: settings.workspace.clone() };
         let tree = Tree::get(&Config::default(), &Cache::new(workspace.cache()))?;

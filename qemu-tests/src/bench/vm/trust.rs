@@ -1,8 +1,7 @@
 //! The cost of trust: SINO with and without what makes sure of the root image's bytes.
 //!
 //! From the medium dm-verity checks each block when it is read: that costs at the mount, and then at each read, so every file of
-//! the root is read too. A copy to RAM is hashed whatever the flags say; what that costs shows beside `cp` in [`super::to_ram`] and
-//! [`crate::bench::native_copy`].
+//! the root is read too. A copy to RAM is hashed whatever the flags say; what that costs [`crate::bench::native_copy`] measures.
 
 use super::{Trial, boot, folder, prepare};
 use crate::bench::contenders::Contender;
