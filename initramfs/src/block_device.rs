@@ -105,21 +105,29 @@ fn sys(name: &str) -> String {
     format!("/sys/class/block/{}", name.replace('/', "!"))
 }
 
-/// Looks at a device by its kernel name. `None` for what cannot be a medium (loop, RAM and RAID devices, and our own
-/// verified root image) and for what is gone again.
+/// Whether a device of this kernel name can be a medium: not loop, RAM and RAID devices, and our own verified root image.
+#[must_use]
+pub fn may_be_medium(name: &str) -> bool {
+    let numbered =
+        |prefix: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    if numbered("dm-") {
+        return mapped(name).as_deref() != Some(layout::VERITY_DEVICE);
+    }
+    !["loop", "ram", "zram", "md", "nbd", "fd"].into_iter().any(numbered)
+}
+
+/// The name that device-mapper gave it.
+fn mapped(name: &str) -> Option<String> {
+    attribute(&format!("{}/dm/name", sys(name)))
+}
+
+/// Looks at a device by its kernel name. `None` for what cannot be a medium and for what is gone again.
 #[must_use]
 pub fn look(name: &str) -> Option<BlockDevice> {
-    let virtual_device = ["loop", "ram", "zram", "md", "nbd", "fd"]
-        .iter()
-        .any(|prefix| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())));
-    if virtual_device {
+    if !may_be_medium(name) {
         return None;
     }
-    let sys = sys(name);
-    let mapped = attribute(&format!("{sys}/dm/name"));
-    if mapped.as_deref() == Some(layout::VERITY_DEVICE) {
-        return None;
-    }
+    let (sys, mapped) = (sys(name), mapped(name));
     let real = fs::canonicalize(&sys).ok()?.to_string_lossy().into_owned();
     let size = size(name)?;
     let is_partition = fs::metadata(format!("{real}/partition")).is_ok();

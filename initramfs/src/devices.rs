@@ -7,9 +7,9 @@
 use crate::block_device::{self, BlockDevice};
 use crate::driver_queue::{Job, Queue, Taken, Urgency};
 use crate::drivers::Loader;
-use crate::preparation::Build;
 use crate::uevent::{Received, Socket, Uevent};
 use anyhow::{Context, Result};
+use sino_boot::modules::ModuleTable;
 use sino_boot::stage::{Done, Fault, done};
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
@@ -34,6 +34,10 @@ const SECOND_FOR_A_STICK: &str = "uas";
 /// How nice a worker is to the others and to the boot itself while it loads something of this [`Urgency`]: what a medium is
 /// seldom behind takes only the time that is left over. Source: sched(7), setpriority(2), which is about threads on Linux.
 const NICE: [i32; 5] = [0, 5, 10, 15, 19];
+/// Buses of /sys whose devices have no drivers that could be loaded.
+const WITHOUT_DRIVERS: [&str; 8] =
+    ["clockevents", "clocksource", "event_source", "machinecheck", "memory", "memory_tiering", "node", "workqueue"];
+
 /// Something that happened to a device.
 #[derive(Debug)]
 pub enum Event {
@@ -62,6 +66,9 @@ impl Looker {
     }
 
     fn look(self: &Arc<Self>, name: String, sender: &Sender<Event>) {
+        if !block_device::may_be_medium(&name) {
+            return;
+        }
         {
             let mut looks = self.looks();
             if looks.running >= LOOKS_MAX {
@@ -125,12 +132,13 @@ impl std::fmt::Debug for Devices {
 ///
 /// # Errors
 /// The kernel's events cannot be listened to, or no thread can be started.
-pub fn coldplug(build: &Build, debug: bool) -> Result<Done<Devices>, Fault> {
+pub fn coldplug(modules: ModuleTable, debug: bool) -> Result<Done<Devices>, Fault> {
     if debug {
         log::set_max_level(log::LevelFilter::Debug);
     }
     let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let loader = Arc::new(Loader::new(build.modules.clone(), &line));
+    let at_hand = modules.modules.len();
+    let loader = Arc::new(Loader::new(modules, &line));
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let queue = Arc::new(Queue::new(cpus == 1));
     let (sender, events) = mpsc::channel();
@@ -151,7 +159,7 @@ pub fn coldplug(build: &Build, debug: bool) -> Result<Done<Devices>, Fault> {
     }
     look_at_all(&looker, &sender);
     let again = Box::new(move || look_at_all(&looker, &sender));
-    let detail = format!("{aliases} device aliases, {} drivers at hand", build.modules.modules.len());
+    let detail = format!("{aliases} device aliases, {at_hand} drivers at hand");
     Ok(done(Devices { loader, queue, events, again }, detail))
 }
 
@@ -206,6 +214,9 @@ impl Devices {
         let failures = self.loader.failures();
         self.queue.close();
         self.loader.stop();
+        // The root's init takes everything away at once; to free the module table first takes a hundredth of a second on one emulated
+        // CPU.
+        std::mem::forget(self);
         failures
     }
 }
@@ -240,6 +251,9 @@ fn start(name: &str, sender: &Sender<Event>, body: impl FnOnce() + Send + 'stati
 fn enqueue_all(queue: &Queue) -> usize {
     let mut aliases = BTreeSet::new();
     for bus in entries("/sys/bus") {
+        if WITHOUT_DRIVERS.iter().any(|without| bus.ends_with(&format!("/{without}"))) {
+            continue;
+        }
         for device in entries(&format!("{bus}/devices")) {
             if let Ok(alias) = fs::read_to_string(format!("{device}/modalias")) {
                 aliases.insert(alias.trim_end().to_owned());
@@ -370,7 +384,6 @@ fn work(loader: &Loader, queue: &Queue) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sino_boot::modules::ModuleTable;
 
     #[test]
     fn what_a_medium_is_most_likely_behind_comes_first() {

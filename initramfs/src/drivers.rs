@@ -16,6 +16,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Parameters that the kernel's command line can change. The kernel makes eight loop devices in advance, which take as long as one
+/// driver to be made and looked at; without a number each is made when it is asked for. Source: kernel `drivers/block/loop.c`.
+const PARAMETERS: [(&str, &str); 1] = [("loop", "max_loop=0")];
 /// `MODULE_INIT_COMPRESSED_FILE` of `include/uapi/linux/module.h`: the kernel unpacks the file itself.
 const COMPRESSED: i32 = 4;
 /// How long a thread waits for another one that is loading the same module. The slowest storage controllers take
@@ -205,7 +208,10 @@ impl Loader {
 
     fn insert(&self, name: &str, module: &Module) -> Result<(), String> {
         let path = format!("{}/{}", layout::MODULES, module.file);
-        let parameters = self.parameters.get(name).map_or("", String::as_str);
+        let own = PARAMETERS.iter().find(|(module, _)| *module == name).map_or("", |(_, own)| *own);
+        let given = self.parameters.get(name).map_or("", String::as_str);
+        // The last one counts.
+        let parameters = format!("{own} {given}").trim().to_owned();
         let parameters = CString::new(parameters).map_err(|_| "a parameter holds a NUL byte".to_owned())?;
         let flags = if module.file.ends_with(".ko.xz") { COMPRESSED } else { 0 };
         let file = self.open(&path)?;

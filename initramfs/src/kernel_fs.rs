@@ -28,10 +28,11 @@ pub fn mount_all() -> Result<()> {
             options: &[("mode", "0755"), ("size", "20%")],
         },
     ];
+    let device = |path: &str| rustix::fs::stat(path).ok().map(|status| status.st_dev);
+    let root = device("/");
     for mount in wanted {
-        // /proc comes first, so that the table can be read for the others; for /proc itself the answer is "no".
-        let mounted = std::fs::read_to_string("/proc/self/mountinfo")
-            .is_ok_and(|table| table.lines().any(|line| line.split(' ').nth(4) == Some(mount.target)));
+        // What is mounted has another device than the root; what is not there has none.
+        let mounted = device(mount.target).is_some_and(|own| Some(own) != root);
         if !mounted {
             mounts::mount(&mount)?;
         }

@@ -42,6 +42,7 @@ pub mod uevent;
 pub mod ventoy;
 pub mod verity;
 
+use preparation::Build;
 use sino_boot::stage::{Stage, StepError};
 use switch_root::NewRoot;
 
@@ -66,9 +67,9 @@ pub fn boot(stage: &mut Stage) -> Result<NewRoot, StepError> {
     let dog = stage.watchdog();
     let dog = dog.as_ref();
     let options = stage.step("read-flags", preparation::read_flags)?;
-    let build = stage.step("read-manifest", preparation::read_manifest)?;
-    let manifest = &build.manifest;
-    let devices = stage.step("load-drivers", |_| devices::coldplug(&build, options.debug))?;
+    let Build { manifest, modules } = stage.step("read-manifest", preparation::read_manifest)?;
+    let manifest = &manifest;
+    let devices = stage.step("load-drivers", |_| devices::coldplug(modules, options.debug))?;
     let medium = stage.step("find-medium", |record| medium::find(&devices, &options, manifest, record, dog))?;
     let medium = stage.step("check-medium", |record| check::medium(medium, &options, manifest, record, dog))?;
     let source = stage.step("copy-to-ram", |record| to_ram::copy(medium, &options, manifest, record, dog))?;
