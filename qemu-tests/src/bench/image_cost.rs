@@ -136,6 +136,8 @@ fn packings(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
     let help = Command::new("mkfs.erofs").arg("--help").output().context("running mkfs.erofs")?;
     let help = String::from_utf8_lossy(&[help.stdout, help.stderr].concat()).into_owned();
     let ways = ways(settings.short, &help);
+    // What a bench that was ended left may be of another build, or cut short.
+    remove(&root)?;
     recorder.in_turns(PACKING, settings.rounds, &ways, |recorder, way, round| {
         let image = images.join(way.to_string().replace([' ', ','], "-"));
         let mut record = |figure, unit, value| recorder.record(PACKING, &way.name, figure, round, unit, value);
@@ -145,15 +147,18 @@ fn packings(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
                 // The first one must not be the only one that reads from the disk.
                 command::run(Command::new("tar").args(["-cf", "/dev/null", "-C"]).arg(&root).arg("."))?;
             }
-            remove(&image)?;
+            let next = images.join("next");
+            remove(&next)?;
             let began = Instant::now();
             match &way.how {
-                How::Squashfs(packing) => squashfs::pack(&root, &image, *packing, &[])?,
+                How::Squashfs(packing) => squashfs::pack(&root, &next, *packing, &[])?,
                 How::Erofs(arguments) => {
-                    command::run(Command::new("mkfs.erofs").args(arguments).arg(&image).arg(&root))?;
+                    command::run(Command::new("mkfs.erofs").args(arguments).arg(&next).arg(&root))?;
                 }
             }
             let spent = began.elapsed().as_secs_f64();
+            // Whole or not at all.
+            fs::rename(&next, &image).with_context(|| format!("keeping {}", image.display()))?;
             // Packed once more for a bench that was ended: the time is known.
             if round == 1 {
                 record("time to pack", Unit::Seconds, spent)?;

@@ -3,6 +3,7 @@
 use super::machine::Machine;
 use anyhow::{Context, Result};
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -149,11 +150,14 @@ pub(super) fn is_meant(only: &str, case: &str) -> bool {
     only.strip_prefix('=').map_or_else(|| case.contains(only), |name| case == name)
 }
 
-/// A file that is locked until it is closed.
-fn lock(path: &Path) -> Result<fs::File> {
+/// A file that is locked until it is closed; `None` if somebody else has locked it.
+fn lock(path: &Path) -> Result<Option<fs::File>> {
     let file = fs::File::create(path).with_context(|| format!("making {}", path.display()))?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).with_context(|| format!("locking {}", path.display()))?;
-    Ok(file)
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("locking {}", path.display())),
+    }
 }
 
 impl Recorder {
@@ -165,7 +169,7 @@ impl Recorder {
     pub fn begin(folder: &Path, measure: &str, machine: Machine, begin: Begin<'_>) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         let file = folder.join(format!("{measure}.json"));
-        let lock = lock(&file.with_extension("lock"))
+        let lock = lock(&file.with_extension("lock"))?
             .with_context(|| format!("{measure} is being measured by another bench; wait for its end, or end it"))?;
         let form = if begin.short { "short form" } else { "full form" };
         let of = format!("build {}, edition {EDITION} of the bench, {form}, {}", begin.what, machine.place());
