@@ -16,10 +16,10 @@ use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// A huge page of `x86_64`. Reads past the page cache go to memory that is in one piece in RAM where the kernel has such pages:
+/// Bytes of a huge page of `x86_64`. Reads past the page cache go to memory that is in one piece in RAM where the kernel has such pages:
 /// with pages of 4 KiB each of them is a segment of the request, and a fast disk gives half as much. It satisfies every
 /// block device's alignment, too.
-const HUGE_PAGE: usize = 2 << 20;
+pub const HUGE_PAGE: usize = 2 << 20;
 /// Two at least: one reads while the other hashes and writes. More than this many only wait for the medium.
 const THREADS: std::ops::RangeInclusive<usize> = 2..=8;
 
