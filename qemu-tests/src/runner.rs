@@ -266,6 +266,12 @@ impl Run<'_> {
                 let found = (report.overlay_bytes, report.overlay_files);
                 if found == (bytes, files) { Vec::new() } else { vec![format!("the overlay has {found:?}")] }
             }
+            Afterwards::LoopDevices(number) => {
+                let report: Report = self.ask(LOOK)?;
+                let found: Vec<_> =
+                    report.block_devices.iter().map(|(name, _)| name).filter(|name| name.starts_with("loop")).collect();
+                if found.len() == number { Vec::new() } else { vec![format!("the loop devices are {found:?}")] }
+            }
             Afterwards::Restart => {
                 self.guest.watch.tell(RESTART)?;
                 let reason = self.guest.wait_for_end_reason(ANSWER_WITHIN)?;

@@ -247,6 +247,8 @@ pub enum Afterwards {
     Configuration,
     /// A warning in the record has this text.
     Warns(&'static str),
+    /// There are so many loop devices, used or not.
+    LoopDevices(usize),
     /// The overlay's tmpfs has these bytes and takes this number of files.
     Overlay(u64, u64),
     /// The payload restarts the machine, and it does restart.

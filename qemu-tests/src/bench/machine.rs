@@ -1,5 +1,6 @@
 //! On what the bench ran: without that, its figures say nothing.
 
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
@@ -40,14 +41,7 @@ impl Machine {
     pub fn look(workspace: &Path) -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let field = |text: &str, name: &str| {
-            text.lines()
-                .find_map(|line| {
-                    line.strip_prefix(name)?.trim_start().strip_prefix(':').map(|rest| rest.trim().to_owned())
-                })
-                .unwrap_or_default()
-        };
-        let kib: u64 = field(&meminfo, "MemTotal").split(' ').next().and_then(|text| text.parse().ok()).unwrap_or(0);
+        let kib = kibibytes(&meminfo, "MemTotal").unwrap_or(0);
         let git = |arguments: &[&str]| {
             said(Command::new("git").arg("-C").arg(workspace).args(["-c", "safe.directory=*"]).args(arguments))
         };
@@ -63,6 +57,25 @@ impl Machine {
             date: said(Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"])),
         }
     }
+}
+
+/// How much memory a new program can have, in bytes. Source: proc(5), `MemAvailable`.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn available_memory() -> Result<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
+    Ok(kibibytes(&meminfo, "MemAvailable").context("/proc/meminfo has no MemAvailable")? << 10)
+}
+
+/// The value of a line `NAME: VALUE` of /proc; nothing if there is none.
+fn field(text: &str, name: &str) -> String {
+    let value = |line: &str| Some(line.strip_prefix(name)?.trim_start().strip_prefix(':')?.trim().to_owned());
+    text.lines().find_map(value).unwrap_or_default()
+}
+
+fn kibibytes(meminfo: &str, name: &str) -> Option<u64> {
+    field(meminfo, name).split(' ').next()?.parse().ok()
 }
 
 /// How many processors there are, whichever of them this process may use.
@@ -110,6 +123,17 @@ mod tests {
         assert_eq!(version("mksquashfs version 4.5.1 (2022/03/17)"), "4.5.1");
         assert_eq!(version("b3sum v1.2"), "1.2");
         assert_eq!(version("no digit"), "");
+    }
+
+    #[test]
+    fn lines_of_proc_are_read() {
+        let meminfo = "MemTotal:       24684096 kB\nMemAvailable:    1234 kB\nMemOdd: x\n";
+        assert_eq!(field("model name\t: AMD EPYC\n", "model name"), "AMD EPYC");
+        assert_eq!(
+            ["MemTotal", "MemAvailable", "MemOdd", "Mem"].map(|name| kibibytes(meminfo, name)),
+            [Some(24_684_096), Some(1234), None, None]
+        );
+        assert!(available_memory().unwrap() > 0);
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! Stage one's copy to RAM on the build machine itself, beside what an administrator would copy with.
 //!
-//! A file of random bytes, nothing of it in the page cache, into a tmpfs. SINO's is the very function of stage one, with its
+//! A file of random bytes, nothing of it in the page cache, into a tmpfs that is mounted as stage one mounts its own: with huge
+//! pages where the kernel has them, whoever copies. SINO's is the very function of stage one, with its
 //! hash (`initramfs/examples/copy-speed`), and for the cost of trust the same without it; cp, dd and rsync verify nothing, "cp,
 //! then b3sum" reads the copy once more.
 //!
 //! Where the machine is itself a virtual one, a copy into memory that was not used for a while was seen to take up to four times as
 //! long. So just before each copy as much memory is used and given back, whoever copies.
 
-use super::{Recorder, SINO, SINO_AGAIN, Settings, Unit, programs};
+use super::{Recorder, SINO, SINO_AGAIN, Settings, Unit, machine, programs};
 use anyhow::{Context, Result, ensure};
-use rustix::fs::{Advice, fadvise, fsync, statvfs};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fs::{Advice, fadvise, fsync};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
 use sino_image::command;
 use sino_image::qemu::process::require;
 use std::fmt;
@@ -25,8 +28,6 @@ pub const CASE: &str = "native, cold file";
 const SIZE: u64 = 1 << 30;
 /// Its length in the short form.
 const SHORT_SIZE: u64 = 256 << 20;
-/// A tmpfs of every Linux.
-const TMPFS: &str = "/dev/shm";
 
 /// What a contender runs.
 #[derive(Clone, Copy, Debug)]
@@ -66,13 +67,29 @@ const COPIES: &[Contender] = &[
 /// With and without the hash.
 const FORMS: &[Contender] = &[OURS, Contender { name: "SINO without hash", how: How::WithoutHash }, AGAIN];
 
-/// The copy in the tmpfs, which goes whatever happens.
-struct Copy(PathBuf);
+/// A tmpfs that is in no folder, so it goes with this process, however that ends.
+struct Tmpfs(OwnedFd);
 
-impl Drop for Copy {
-    fn drop(&mut self) {
-        // There may be none yet.
-        let _ = fs::remove_file(&self.0);
+impl Tmpfs {
+    /// Of so many bytes.
+    fn new(size: u64) -> Result<Self> {
+        let mount = |huge: bool| -> rustix::io::Result<OwnedFd> {
+            let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+            fsconfig_set_string(context.as_fd(), "size", size.to_string())?;
+            if huge {
+                fsconfig_set_string(context.as_fd(), "huge", "always")?;
+            }
+            fsconfig_create(context.as_fd())?;
+            fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+        };
+        // As in stage one, a kernel without huge pages has small ones.
+        let mounted = mount(true).or_else(|_| mount(false));
+        Ok(Self(mounted.context("making a tmpfs, for which root is needed")?))
+    }
+
+    /// A file in it, for this process and for those it starts.
+    fn file(&self, name: &str) -> PathBuf {
+        format!("/proc/{}/fd/{}/{name}", std::process::id(), self.0.as_raw_fd()).into()
     }
 }
 
@@ -100,11 +117,12 @@ fn copies(recorder: &mut Recorder, settings: &Settings, contenders: &[Contender]
         return Ok(());
     }
     let size = if settings.short { SHORT_SIZE } else { SIZE };
-    let room = statvfs(TMPFS).with_context(|| format!("asking how large {TMPFS} is"))?;
+    let available = machine::available_memory()?;
     ensure!(
-        room.f_bavail.saturating_mul(room.f_frsize) > size,
-        "{TMPFS} has no room for {} MiB; free some memory, or use --short",
-        size >> 20
+        available > 2 * size,
+        "a copy of {} MiB needs as much memory twice, and {} MiB are available; free some, or use --short",
+        size >> 20,
+        available >> 20
     );
     let folder = settings.work("native-copy");
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
@@ -119,12 +137,13 @@ fn copies(recorder: &mut Recorder, settings: &Settings, contenders: &[Contender]
     let without_hash = needs_other.then(|| built("bench-without-hash", "copy-speed-without-hash")).transpose()?;
     let ours = built("", "copy-speed")?;
     let from = random_file(&folder, size)?;
-    let to = Copy(Path::new(TMPFS).join(format!("sino-bench-{}", std::process::id())));
+    let tmpfs = Tmpfs::new(size + (64 << 20))?;
+    let to = tmpfs.file("copy");
     recorder.in_turns(CASE, settings.rounds, contenders, |recorder, contender, round| {
-        use_memory(&from, &to.0)?;
+        use_memory(&from, &to)?;
         forget(&from)?;
         let timed = |program: &Path| -> Result<f64> {
-            let said = command::run(Command::new(program).arg("--once").args([&from, &to.0]))?;
+            let said = command::run(Command::new(program).arg("--once").args([&from, &to]))?;
             String::from_utf8_lossy(&said).trim().parse::<f64>().context("copy-speed prints no seconds")
         };
         let seconds = match contender.how {
@@ -133,13 +152,13 @@ fn copies(recorder: &mut Recorder, settings: &Settings, contenders: &[Contender]
             How::Commands(commands) => {
                 let began = Instant::now();
                 for words in commands {
-                    command::run(&mut filled_in(words, &from, &to.0))?;
+                    command::run(&mut filled_in(words, &from, &to))?;
                 }
                 began.elapsed().as_secs_f64()
             }
         };
-        ensure!(fs::metadata(&to.0)?.len() == size, "the copy is not whole");
-        fs::remove_file(&to.0).context("removing the copy")?;
+        ensure!(fs::metadata(&to)?.len() == size, "the copy is not whole");
+        fs::remove_file(&to).context("removing the copy")?;
         recorder.record(CASE, contender.name, "time", round, Unit::Seconds, seconds)?;
         #[expect(clippy::cast_precision_loss, reason = "a gigabyte")]
         let speed = size as f64 / 1e6 / seconds;

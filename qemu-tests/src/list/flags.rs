@@ -15,8 +15,12 @@ pub(super) fn flags() -> Vec<Scenario> {
     vec![
         direct("flag-verify-off", "sino.verify=off", vec![stick()], booted(&["sino.verify=off"])),
         Scenario {
-            afterwards: &[Afterwards::Overlay(16 << 20, 2000), Afterwards::ReadAll],
+            afterwards: &[Afterwards::Overlay(16 << 20, 2000), Afterwards::LoopDevices(1), Afterwards::ReadAll],
             ..direct("flag-overlay-limits", "sino.overlay=16M sino.overlay-inodes=2000", vec![stick()], booted(&[]))
+        },
+        Scenario {
+            afterwards: &[Afterwards::LoopDevices(3), Afterwards::ReadAll],
+            ..direct("flag-of-a-driver", "loop.max_loop=3", vec![stick()], booted(&[]))
         },
         Scenario {
             afterwards: &[
