@@ -10,9 +10,12 @@
 
 use super::{Recorder, SINO, SINO_AGAIN, Settings, Unit, machine, programs};
 use anyhow::{Context, Result, ensure};
-use rustix::fd::{AsFd, AsRawFd, OwnedFd};
-use rustix::fs::{Advice, fadvise, fsync};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
+use rustix::fd::AsFd;
+use rustix::fs::{Advice, CWD, fadvise, fsync};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsconfig_set_string,
+    fsmount, fsopen, move_mount, unmount,
+};
 use sino_image::command;
 use sino_image::qemu::process::require;
 use std::fmt;
@@ -67,29 +70,35 @@ const COPIES: &[Contender] = &[
 /// With and without the hash.
 const FORMS: &[Contender] = &[OURS, Contender { name: "SINO without hash", how: How::WithoutHash }, AGAIN];
 
-/// A tmpfs that is in no folder, so it goes with this process, however that ends.
-struct Tmpfs(OwnedFd);
+/// A tmpfs with what is in it. After a bench that was killed it stays until the next one begins.
+struct Tmpfs(PathBuf);
 
 impl Tmpfs {
-    /// Of so many bytes.
-    fn new(size: u64) -> Result<Self> {
-        let mount = |huge: bool| -> rustix::io::Result<OwnedFd> {
+    /// Mounts one of so many bytes.
+    fn new(folder: PathBuf, size: u64) -> Result<Self> {
+        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        while unmount(&folder, UnmountFlags::DETACH).is_ok() {}
+        let mount = |huge: bool| -> rustix::io::Result<()> {
             let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
             fsconfig_set_string(context.as_fd(), "size", size.to_string())?;
             if huge {
                 fsconfig_set_string(context.as_fd(), "huge", "always")?;
             }
             fsconfig_create(context.as_fd())?;
-            fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+            let mounted = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+            move_mount(mounted.as_fd(), "", CWD, &folder, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         };
         // As in stage one, a kernel without huge pages has small ones.
         let mounted = mount(true).or_else(|_| mount(false));
-        Ok(Self(mounted.context("making a tmpfs, for which root is needed")?))
+        mounted.with_context(|| format!("mounting a tmpfs on {}, for which root is needed", folder.display()))?;
+        Ok(Self(folder))
     }
+}
 
-    /// A file in it, for this process and for those it starts.
-    fn file(&self, name: &str) -> PathBuf {
-        format!("/proc/{}/fd/{}/{name}", std::process::id(), self.0.as_raw_fd()).into()
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        // The next one does it if it fails here.
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
     }
 }
 
@@ -137,8 +146,8 @@ fn copies(recorder: &mut Recorder, settings: &Settings, contenders: &[Contender]
     let without_hash = needs_other.then(|| built("bench-without-hash", "copy-speed-without-hash")).transpose()?;
     let ours = built("", "copy-speed")?;
     let from = random_file(&folder, size)?;
-    let tmpfs = Tmpfs::new(size + (64 << 20))?;
-    let to = tmpfs.file("copy");
+    let tmpfs = Tmpfs::new(folder.join("tmpfs"), size + (64 << 20))?;
+    let to = tmpfs.0.join("copy");
     recorder.in_turns(CASE, settings.rounds, contenders, |recorder, contender, round| {
         use_memory(&from, &to)?;
         forget(&from)?;
