@@ -101,6 +101,10 @@ pub fn booted(
     );
     let medium_mounted = report.mounted_at(layout::MEDIUM).is_some();
     check(medium_mounted != on_ram, format!("the medium is mounted: {medium_mounted}, root in RAM: {on_ram}"));
+    if on_ram {
+        let pages = wrong_pages(report);
+        check(pages.is_none(), pages.unwrap_or_default());
+    }
     for mount in &report.mounts {
         let writable = mount.options.split(',').any(|option| option == "rw");
         let real_device = mount.source.starts_with("/dev/") && mount.fs != "devtmpfs";
@@ -110,6 +114,14 @@ pub fn booted(
     wrong.extend(picture(report, screen));
     wrong.extend(record(scenario, wanted, image, report));
     wrong
+}
+
+/// The copy's tmpfs has huge pages, but not in a PV dom0, whose kernel has none.
+fn wrong_pages(report: &Report) -> Option<String> {
+    let Some(mount) = report.mounted_at(layout::RAM) else { return Some("nothing is mounted for the copy".to_owned()) };
+    let huge = mount.fs_options.split(',').any(|option| option == "huge=always");
+    let wrong = huge != report.hypervisor.is_none();
+    wrong.then(|| format!("the copy's tmpfs has the options {}, hypervisor {:?}", mount.fs_options, report.hypervisor))
 }
 
 /// Xen, flags, video, memory.
@@ -459,6 +471,18 @@ mod tests {
             let wrong = judge(&report);
             assert!(wrong.iter().any(|sentence| sentence.contains(word)), "{word}: {wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_copy_in_pages_of_the_wrong_size_is_noticed() {
+        let mut report = good();
+        assert!(wrong_pages(&report).is_some(), "no copy at all");
+        report.mounts.push(mount(layout::RAM, "tmpfs", "sino-ram", "rw"));
+        assert_eq!(wrong_pages(&report), None);
+        report.hypervisor = None;
+        assert!(wrong_pages(&report).is_some());
+        report.mounts[3].fs_options = "rw,size=1024k,huge=always".into();
+        assert_eq!(wrong_pages(&report), None);
     }
 
     #[test]

@@ -52,8 +52,8 @@ const LIMITS: &str = "\
 - Copies that are made natively read from this machine's disk, which is much faster than a stick; there a stick would be the limit for
   all of them.
 - SINO copies and hashes beside each other, on two processors. Where another program kept the other one busy, plain `cp` was seen to be sooner.
-  All copy into a tmpfs with huge pages, as stage one's own is. Where there are none, as in a PV dom0 of Xen, SINO does twice the work to get pages:
-  into small ones it was seen to take from 0.84 to 1.27 times as long as `cp` (decision 0028).
+  All copy into a tmpfs with huge pages, as stage one's own is. Where there are none, as in a PV dom0 of Xen, the copy costs
+  a processor almost twice as much; into small pages SINO was seen to take from 0.84 to 1.27 times as long as `cp` (decision 0028).
 - A copy that uses memory for the first time in a while takes up to four times as long here, so each uses its memory once before it is
   timed; still `cp`'s own times were seen to spread by a factor of two or three.
 
