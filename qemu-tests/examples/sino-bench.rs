@@ -38,7 +38,7 @@ enum Action {
     Image(Options),
     /// dm-verity on and off.
     Trust(Options),
-    /// Make docs/BENCHMARKS.md and its pictures from target/bench/*.json.
+    /// Make docs/BENCHMARKS.md and its pictures from target/bench/*.json, and from docs/benchmarks what is not there.
     Report,
     /// Two rounds of stage one on USB; fails if SINO is too far from the floor.
     Check,

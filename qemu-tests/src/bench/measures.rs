@@ -71,7 +71,7 @@ pub const MEASURES: &[Measure] = &[
         name: "shutdown",
         title: "Shutdown",
         about: "The same guests stopped. Each is gone one second after it was asked, however many others are; so the ideal is one \
-            second, whatever their number. SINO asks 16 at a time, so that a host is not overrun; xendomains asks all. But it saves guests \
+            second, whatever their number. SINO asks 64 at a time, so that a host is not overrun; xendomains asks all. But it saves guests \
             one by one, unless its settings are changed so that it shuts them down; saving one takes a second here, too, and cannot go faster \
             than the disk in reality. How long a real host takes until it is off is in \"Power-on to guest\".",
         parts: &[super::scale::stop],

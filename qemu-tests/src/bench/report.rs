@@ -1,4 +1,7 @@
-//! `docs/BENCHMARKS.md` and its pictures, made in whole from `target/bench/*.json`.
+//! `docs/BENCHMARKS.md` and its pictures, made in whole from the results.
+//!
+//! What stands on the page is kept beside it, in `docs/benchmarks/*.json`: anyone can look at each value, and make the page again.
+//! `target/bench/*.json`, this machine's own results, take the place of what is kept, case by case.
 
 use super::measures::{MEASURES, Measure};
 use super::sample::{Results, Run};
@@ -34,7 +37,8 @@ make bench-report           # this page and its pictures
 make bench-check            # two rounds of stage one on USB; fails if SINO is too far from the floor (qemu-tests/bench-bounds.toml)
 ```
 
-Every single value is in `target/bench/MEASURE.json`, as soon as it is measured. `make bench` goes on with rounds that are there if they are
+Every single value of this page is in `docs/benchmarks/MEASURE.json`. A bench under way keeps each in `target/bench/MEASURE.json`, from where
+`make bench-report` takes them over, case by case; what it does not find there stays. `make bench` goes on with rounds that are there if they are
 of the same build of SINO, on the same machine; a round that was cut is made again as a whole. Root is needed; what else is needed is installed by `make tools bench-tools`,
 which these commands call.
 
@@ -64,12 +68,30 @@ const LIMITS: &str = "\
 /// # Errors
 /// There are no results, one of them cannot be read, or the page cannot be written.
 pub fn write(results: &Path, docs: &Path) -> Result<()> {
-    let read = |measure: &Measure| {
-        let file = results.join(format!("{}.json", measure.name));
-        file.exists().then(|| Results::read(&file))
+    let kept = docs.join("benchmarks");
+    let read = |measure: &Measure| -> Result<Option<Results>> {
+        let read = |folder: &Path| {
+            let file = folder.join(format!("{}.json", measure.name));
+            file.exists().then(|| Results::read(&file)).transpose()
+        };
+        let (new, before) = (read(results)?.filter(|new| !new.samples.is_empty()), read(&kept)?);
+        Ok(match (new, before) {
+            (Some(new), Some(before)) => Some(new.or_before(before)),
+            (new, before) => new.or(before),
+        })
     };
-    let all: Vec<Results> = MEASURES.iter().filter_map(read).collect::<Result<_>>()?;
-    ensure!(!all.is_empty(), "there are no results in {}; run: make bench", results.display());
+    let all: Vec<Option<Results>> = MEASURES.iter().map(read).collect::<Result<_>>()?;
+    let all: Vec<Results> = all.into_iter().flatten().collect();
+    ensure!(
+        !all.is_empty(),
+        "there are no results in {} and none in {}; run: make bench",
+        results.display(),
+        kept.display()
+    );
+    fs::create_dir_all(&kept).with_context(|| format!("making {}", kept.display()))?;
+    for results in &all {
+        results.write(&kept.join(format!("{}.json", results.measure)))?;
+    }
     let images = docs.join("images");
     fs::create_dir_all(&images).with_context(|| format!("making {}", images.display()))?;
     for results in &all {
@@ -276,6 +298,11 @@ mod tests {
         fs::write(from.join("stage-one.json"), serde_json::to_string(&results()).unwrap()).unwrap();
         write(&from, &docs).unwrap();
         assert!(docs.join("BENCHMARKS.md").exists() && docs.join("images/bench-stage-one.svg").exists());
+        // What is kept is enough.
+        let page = fs::read_to_string(docs.join("BENCHMARKS.md")).unwrap();
+        fs::remove_file(from.join("stage-one.json")).unwrap();
+        write(&from, &docs).unwrap();
+        assert_eq!(fs::read_to_string(docs.join("BENCHMARKS.md")).unwrap(), page);
         fs::write(from.join("scale.json"), "[]").unwrap();
         assert!(format!("{:#}", write(&from, &docs).unwrap_err()).contains("scale.json"));
     }

@@ -129,6 +129,48 @@ impl Results {
         let text = fs::read(file).with_context(|| format!("reading {}", file.display()))?;
         serde_json::from_slice(&text).with_context(|| format!("{} is no results of the bench", file.display()))
     }
+
+    /// Writes the file, whole or not at all: one value a line.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write(&self, file: &Path) -> Result<()> {
+        const NONE: &str = "\"samples\": []";
+        let values: Vec<String> = self.samples.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+        let mut text = serde_json::to_string_pretty(&Self { samples: Vec::new(), ..self.clone() })? + "\n";
+        // The samples are the last that is written.
+        if let (Some(at), false) = (text.rfind(NONE), values.is_empty()) {
+            let lines = format!("\"samples\": [\n    {}\n  ]", values.join(",\n    "));
+            text.replace_range(at..at + NONE.len(), &lines);
+        }
+        let next = file.with_extension("json.new");
+        fs::write(&next, text).with_context(|| format!("writing {}", next.display()))?;
+        fs::rename(&next, file).with_context(|| format!("writing {}", file.display()))
+    }
+
+    /// With the cases of an earlier file that are not in this one, if that was measured in the same form on the same machine.
+    #[must_use]
+    pub fn or_before(mut self, before: Self) -> Self {
+        if (self.short, self.machine.place()) != (before.short, before.machine.place()) {
+            return self;
+        }
+        let has = |case: &str| self.samples.iter().any(|sample| sample.case == case);
+        let samples: Vec<Sample> = before.samples.into_iter().filter(|sample| !has(&sample.case)).collect();
+        let failed: Vec<Failure> = before.failed.into_iter().filter(|failure| !has(&failure.case)).collect();
+        if samples.is_empty() {
+            return self;
+        }
+        for (case, run) in before.runs {
+            self.runs.entry(case).or_insert(run);
+        }
+        self.machine.versions.extend(before.machine.versions);
+        self.machine.versions.sort();
+        self.machine.versions.dedup();
+        self.samples.extend(samples);
+        self.failed.extend(failed);
+        self.complete |= before.complete;
+        self
+    }
 }
 
 /// To be raised when what a measure does has changed, so that older values do not belong beside newer ones.
@@ -333,12 +375,9 @@ impl Recorder {
         Ok(self.results)
     }
 
-    /// Whole or not at all: a bench that is ended here leaves the samples before.
+    /// A bench that is ended here leaves the samples before.
     fn save(&self) -> Result<()> {
-        let next = self.file.with_extension("json.new");
-        let text = serde_json::to_string_pretty(&self.results)? + "\n";
-        fs::write(&next, text).with_context(|| format!("writing {}", next.display()))?;
-        fs::rename(&next, &self.file).with_context(|| format!("writing {}", self.file.display()))
+        self.results.write(&self.file)
     }
 }
 
@@ -459,6 +498,31 @@ mod tests {
             })
             .unwrap();
         assert_eq!(recorder.samples().len(), 1);
+    }
+
+    #[test]
+    fn a_file_is_read_as_it_was_written_and_cases_of_another_are_added() {
+        let place = tempfile::tempdir().unwrap();
+        let (file, other) = (place.path().join("stage-one.json"), place.path().join("other"));
+        let mut recorder = begin_in(place.path(), "a", None);
+        recorder.note("\"samples\": []").unwrap();
+        let empty = recorder.results.clone();
+        assert_eq!(Results::read(&file).unwrap(), empty);
+        take(&mut recorder, "usb normal", "SINO", 1);
+        take(&mut recorder, "cd normal", "SINO", 1);
+        let before = recorder.finish().unwrap();
+        assert_eq!(Results::read(&file).unwrap(), before);
+        assert_eq!(empty.clone().or_before(before.clone()).samples, before.samples);
+        let mut recorder = begin_in(&other, "b", None);
+        take(&mut recorder, "usb normal", "SINO", 1);
+        take(&mut recorder, "usb normal", "SINO", 2);
+        let merged = recorder.results.clone().or_before(before.clone());
+        let rounds: Vec<(&str, u32)> = merged.samples.iter().map(|one| (one.case.as_str(), one.round)).collect();
+        assert_eq!(rounds, [("usb normal", 1), ("usb normal", 2), ("cd normal", 1)]);
+        assert!(merged.runs["usb normal"].of.contains("build b,") && merged.runs["cd normal"].of.contains("build a,"));
+        assert!(merged.complete);
+        let elsewhere = Results { machine: Machine { cores: 64, ..Machine::default() }, ..before };
+        assert_eq!(recorder.results.clone().or_before(elsewhere), recorder.results);
     }
 
     #[test]

@@ -23,7 +23,6 @@ const CREATE_MS: u32 = 500;
 const STOP_MS: u32 = 1000;
 /// More guests than this are neither started by xendomains in the short form, nor saved by it in any: minutes for nothing new.
 const FEW: u32 = 10;
-const MANY: u32 = 50;
 
 /// Numbers of guests, and whether some start after others, which only SINO can.
 const CASES: [(u32, bool); 5] = [(1, false), (10, false), (50, false), (50, true), (200, false)];
@@ -73,9 +72,8 @@ impl Who {
     fn can(self, guests: u32, ordered: bool, short: bool) -> bool {
         let most = match (self, short) {
             (Self::Sino | Self::Again, _) => return true,
-            (_, true) => FEW,
-            (Self::Saving, false) => MANY,
             (Self::Xendomains, false) => u32::MAX,
+            _ => FEW,
         };
         guests <= most && !ordered
     }
@@ -167,7 +165,7 @@ mod tests {
     fn xendomains_takes_part_where_it_can() {
         assert!(Who::Xendomains.can(200, false, false) && !Who::Xendomains.can(50, true, false));
         assert!(!Who::Xendomains.can(50, false, true) && Who::Xendomains.can(10, false, true));
-        assert!(Who::Saving.can(50, false, false) && !Who::Saving.can(200, false, false));
+        assert!(Who::Saving.can(10, false, false) && !Who::Saving.can(50, false, false));
         assert!(Who::Again.can(200, true, true));
     }
 }
