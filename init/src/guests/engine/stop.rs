@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 
 /// The longest time before the deadline that is kept for saving and destroying what is left.
 const RESERVE: u64 = 45 * SECOND;
-/// How many guests are asked at the same time at least: shutting down is their own work and hardly the host's, and a few that
-/// hang must not hold up the others.
-pub(super) const AT_ONCE: usize = 16;
+/// How many guests are asked at the same time at least: shutting down is their own work and hardly the host's, a few that hang
+/// must not hold up the others, and a power cut may be minutes away. Not all of any number: each is an `xl` in domain 0's memory.
+pub(super) const AT_ONCE: usize = 64;
 
 /// The stop of all guests while it goes on; times in microseconds of the engine's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
