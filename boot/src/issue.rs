@@ -18,15 +18,43 @@ const LOGO: &str = r"
 /// What agetty(8) looks at: a change of its time makes it show the text again (`agetty --reload`).
 const AGETTY: &str = "/run/agetty.reload";
 
-/// The text; `lines` are further ones, as they stand in [`layout::ISSUE_LINES`]. Backslashes in what it names are doubled, because agetty(8) takes them for escapes; `\n` and `\l` are its
-/// escapes for the host's name and the terminal.
+/// Columns of a line: those of a plain console, less the last one, at which some terminals break by themselves.
+const COLUMNS: usize = 79;
+
+/// The text; `lines` are further ones, as they stand in [`layout::ISSUE_LINES`], folded already. Backslashes in what it names
+/// are doubled, because agetty(8) takes them for escapes; `\n` and `\l` are its escapes for the host's name and the terminal.
 #[must_use]
 pub fn render(record: &BootRecord, lines: &str) -> String {
     let place = record.medium.as_ref().map_or_else(|| "The medium is not known.".to_owned(), place);
-    let place = place.replace('\\', "\\\\");
+    let place = fold(&place).replace('\\', "\\\\");
     let lines = lines.trim_end().replace('\\', "\\\\");
     let lines = if lines.is_empty() { lines } else { lines + "\n" };
     format!("{LOGO}\nSINO {} (build {}) on \\n, \\l\n{place}\n{lines}\n", record.version, record.build_id)
+}
+
+/// The line in lines of at most 79 characters, broken at spaces, because a console may cut what is longer; a word that is
+/// longer stays whole. Further lines are indented.
+#[must_use]
+pub fn fold(line: &str) -> String {
+    const INDENT: &str = "  ";
+    let mut folded = String::new();
+    let mut used = 0;
+    for word in line.split(' ') {
+        let length = word.chars().count();
+        if !folded.is_empty() {
+            if used + 1 + length > COLUMNS {
+                folded += "\n";
+                folded += INDENT;
+                used = INDENT.len();
+            } else {
+                folded.push(' ');
+                used += 1;
+            }
+        }
+        folded += word;
+        used += length;
+    }
+    folded
 }
 
 /// Where the host runs from, in one line for people. What matters most comes first: a console of 80 columns was seen to cut
@@ -82,6 +110,21 @@ fn refresh() {
 mod tests {
     use super::*;
     use crate::record::Copy;
+
+    #[test]
+    fn long_lines_are_folded() {
+        let short = "xenbr0: 192.0.2.5/24  by DHCP";
+        assert_eq!(fold(short), short);
+        let word = "x".repeat(100);
+        assert_eq!(fold(&word), word);
+        assert_eq!(fold(&format!("a {word} b")), format!("a\n  {word}\n  b"));
+        let device = "usb 1-2 \"QEMU\" serial 1-0000:00:04.0-2, ISO of 2026-11-29 (sda1)";
+        let medium = Medium { description: device.into(), device: "sda1".into(), ..Medium::default() };
+        let record = BootRecord { version: "1.0".into(), medium: Some(medium), ..BootRecord::default() };
+        let text = render(&record, short);
+        assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
+        assert!(text.replace("\n  ", " ").contains("ISO of 2026-11-29 (sda1) (sda1)"), "{text}");
+    }
 
     #[test]
     fn it_says_whether_the_stick_may_be_removed() {

@@ -122,7 +122,8 @@ fn collect(complaints: &mut Vec<String>) -> Report {
             let own = text(device.join("dm/name"));
             (!own.is_empty()).then(|| (name(device), own, name(&below.path())))
         }),
-        issue: text(layout::ISSUE.into()),
+        // What was folded for a console in one line again.
+        issue: text(layout::ISSUE.into()).replace("\n  ", " "),
         configuration: text(layout::STICK_CONFIG.into()),
         overlay_files: overlay.as_ref().map(|facts| facts.f_files).unwrap_or_default(),
         overlay_bytes: overlay.as_ref().map(|facts| facts.f_blocks * facts.f_frsize).unwrap_or_default(),

@@ -193,6 +193,11 @@ fn work(run: &mut Run<'_>, figures: &mut Figures, transcript: &mut String) -> Re
     Ok(wrong)
 }
 
+/// Whether a text has these words, wherever its lines are folded.
+fn contains(text: &str, wanted: &str) -> bool {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").contains(wanted)
+}
+
 /// From RAM: the stick is pulled, every file of the root is read, and another login works.
 fn without_the_stick(run: &mut Run<'_>, port: u16, transcript: &mut String) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
@@ -208,7 +213,7 @@ fn without_the_stick(run: &mut Run<'_>, port: u16, transcript: &mut String) -> R
     ] {
         let output = ssh(port, command, READ_EVERYTHING)?;
         let _ = writeln!(transcript, "# {command}\n{}\n(status {})\n", output.text.trim_end(), output.status);
-        if !output.text.contains(wanted) {
+        if !contains(&output.text, wanted) {
             wrong.push(format!("{command}: no {wanted:?} in: {}", output.text.trim()));
         }
     }
@@ -233,7 +238,7 @@ fn lose_the_stick(run: &mut Run<'_>, transcript: &mut String) -> Result<Vec<Stri
     ] {
         let output = shell::run(&mut run.guest.watch, command, COMMAND)?;
         let _ = writeln!(transcript, "# {command} (serial)\n{}\n(status {})\n", output.text.trim_end(), output.status);
-        if !output.text.contains(wanted) {
+        if !contains(&output.text, wanted) {
             wrong.push(format!("{command}: no {wanted:?} in: {}", output.text.trim()));
         }
     }

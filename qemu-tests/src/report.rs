@@ -60,7 +60,7 @@ pub struct Report {
     pub loops: Vec<(String, String)>,
     /// Device-mapper devices: kernel name, own name, and the kernel name of the device below.
     pub mapped: Vec<(String, String, String)>,
-    /// `/run/sino/issue`.
+    /// `/run/sino/issue`, its folded lines joined.
     pub issue: String,
     /// The medium's `sino.toml` as stage one has copied it; empty if there is none.
     pub configuration: String,

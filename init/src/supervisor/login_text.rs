@@ -9,8 +9,6 @@ use sino_boot::record::BootRecord;
 use sino_boot::{issue, layout};
 use std::path::Path;
 
-/// Longest line on the screen; a console has 80 columns.
-const COLUMNS: usize = 79;
 /// Longest text that is broken into such lines.
 const LONGEST: usize = 400;
 
@@ -88,19 +86,7 @@ pub fn storage_line(storage: &StorageState) -> String {
 
 fn add(text: &mut String, line: &str) {
     let plain: String = line.chars().filter(|c| !c.is_control()).take(LONGEST).collect();
-    let mut column = 0;
-    for word in plain.split(' ') {
-        let width = word.chars().count();
-        if column > 0 && column + 1 + width > COLUMNS {
-            text.push_str("\n  ");
-            column = 2;
-        } else if column > 0 {
-            text.push(' ');
-            column += 1;
-        }
-        text.push_str(word);
-        column += width;
-    }
+    text.push_str(&issue::fold(&plain));
     text.push('\n');
 }
 
@@ -140,6 +126,6 @@ mod tests {
     fn control_characters_and_long_lines_do_not_reach_the_console() {
         let text = render(None, None, Some(&[]), &[format!("\u{1b}[2J{}", "many words ".repeat(99))]);
         assert!(!text.contains('\u{1b}') && text.len() < 2 * LONGEST, "{text}");
-        assert!(text.lines().count() > 3 && text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
+        assert!(text.lines().count() > 3 && text.lines().all(|line| line.chars().count() < 80), "{text}");
     }
 }
