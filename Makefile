@@ -86,6 +86,14 @@ SINO_BENCH := run --locked --quiet -p sino-qemu-tests --example sino-bench --
 bench-tools: tools
 	@image/install-tools bench
 
+MEASURES := all stage-one loader to-ram guests scale shutdown image trust
+ifneq ($(filter-out $(MEASURES),$(WHAT)),)
+    $(error WHAT=$(WHAT) is no measure of the bench; there are: $(MEASURES))
+endif
+ifneq ($(word 2,$(WHAT)),)
+    $(error WHAT takes one measure, not "$(WHAT)"; make bench measures all of them)
+endif
+
 bench: iso bench-tools
 	$(ROOT_CARGO) $(SINO_BENCH) $(or $(WHAT),all) $(BENCH)
 
@@ -96,4 +104,5 @@ bench-report:
 	cargo $(SINO_BENCH) report
 
 clean:
+	@! mountpoint -q target/bench/work/native-copy/tmpfs || $(SUDO) umount target/bench/work/native-copy/tmpfs
 	$(SUDO) rm -rf target

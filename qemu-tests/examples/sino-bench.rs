@@ -5,10 +5,13 @@ use clap::{Args, Parser, Subcommand};
 use sino_qemu_tests::bench::check::{self, Bounds};
 use sino_qemu_tests::bench::machine::Machine;
 use sino_qemu_tests::bench::measures::{self, MEASURES, Measure};
-use sino_qemu_tests::bench::sample::{Begin, Results};
-use sino_qemu_tests::bench::{Recorder, Settings, report, table};
+use sino_qemu_tests::bench::sample::{Begin, Failure, Results};
+use sino_qemu_tests::bench::{Recorder, Settings, guests, report, table, vm};
 use std::path::Path;
 use std::process::ExitCode;
+
+/// Measures whose contenders can be chosen.
+const WITH_CONTENDERS: [&str; 2] = [vm::stage_one::NAME, guests::NAME];
 
 /// Measures SINO beside other live systems, on the same bytes in the same run.
 #[derive(Debug, Parser)]
@@ -55,7 +58,7 @@ struct Options {
     /// Only cases with this text in their name, or with this name behind "="; the values of the others stay as they were.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// Only contenders of stage one with one of these texts in their name, for example SINO,floor.
+    /// Only contenders of stage-one or guests with one of these texts in their name, for example SINO,floor.
     #[arg(long, value_name = "TEXT", value_delimiter = ',')]
     contenders: Vec<String>,
     /// Measure anew what is there of the same build; by default the bench goes on where it was ended.
@@ -112,8 +115,20 @@ fn settings(options: &Options) -> Settings {
 fn all(options: &Options) -> Result<()> {
     let settings = settings(options);
     println!("what is measured is kept at once: a bench that is ended (Ctrl-C) goes on with the same command");
+    ensure!(
+        settings.contenders.is_empty(),
+        "--contenders is for one measure: {}; the others always run all of their contenders",
+        WITH_CONTENDERS.join(" or ")
+    );
+    let meant = |measure: &&Measure| measure.case_names().iter().any(|case| settings.wants(case));
+    let measures: Vec<&Measure> = MEASURES.iter().filter(meant).collect();
+    ensure!(
+        !measures.is_empty(),
+        "no measure has a case that is meant by --only {}",
+        options.only.as_deref().unwrap_or("")
+    );
     let mut failed = Vec::new();
-    for measure in MEASURES {
+    for measure in measures {
         if let Err(error) = one(measure, &settings, &settings.results()) {
             eprintln!("sino-bench: {}: {error:#}", measure.name);
             failed.push(measure.name);
@@ -124,7 +139,20 @@ fn all(options: &Options) -> Result<()> {
 }
 
 fn one(measure: &Measure, settings: &Settings, folder: &Path) -> Result<Results> {
-    ensure!(!measure.parts.is_empty(), "{} is not built into this bench", measure.name);
+    let cases = measure.case_names();
+    ensure!(
+        cases.iter().any(|case| settings.wants(case)),
+        "no case of {} is meant by --only {:?}; there are: {}",
+        measure.name,
+        settings.only.as_deref().unwrap_or_default(),
+        cases.join("; ")
+    );
+    ensure!(
+        settings.contenders.is_empty() || WITH_CONTENDERS.contains(&measure.name),
+        "--contenders is for {}; {} always runs all of its contenders",
+        WITH_CONTENDERS.join(" and "),
+        measure.name
+    );
     println!("{}: {}", measure.title, measure.about);
     let machine = Machine::look(&settings.workspace);
     let what = build_id(&settings.image)?;
@@ -133,12 +161,14 @@ fn one(measure: &Measure, settings: &Settings, folder: &Path) -> Result<Results>
     for part in measure.parts {
         part(&mut recorder, settings).with_context(|| format!("measuring {}", measure.name))?;
     }
+    ensure!(recorder.met(), "the short form of {} has none of these cases; leave --short away", measure.name);
     let results = recorder.finish()?;
     println!("\n{}", table::text(&results.samples));
     if let Some(noise) = report::noise(&results) {
         println!("noise: SINO again took {} times SINO's\n", table::times(noise));
     }
-    let failed: Vec<String> = results.failed.iter().map(ToString::to_string).collect();
+    let meant = |failure: &&Failure| settings.wants(&failure.case);
+    let failed: Vec<String> = results.failed.iter().filter(meant).map(ToString::to_string).collect();
     ensure!(
         failed.is_empty(),
         "{} of the runs failed and are not in these figures:\n  {}\nthe others are kept; the same command again makes these rounds once more",

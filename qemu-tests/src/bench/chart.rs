@@ -1,5 +1,5 @@
-//! A measure as a picture: bars of medians with their ranges, and phases as a timeline. SVG that needs nothing else, for light
-//! and dark screens.
+//! A measure as a picture: bars of medians with their ranges; the contenders' timelines from the kernel's start, one over the
+//! other; and SINO's phases, one behind the other. SVG that needs nothing else, for light and dark screens.
 
 use super::statistics::{Series, Spread, series};
 use super::table::{PHASE, base};
@@ -22,6 +22,17 @@ const HEADING: f64 = 34.0;
 const TOP: f64 = 64.0;
 /// Below the last block.
 const BOTTOM: f64 = 40.0;
+/// The first part of a timeline.
+const FIRST: (&str, &str) = ("kernel-to-init", "kernel, until /init");
+/// What comes after it, counted from /init: figures, and what is reached.
+const FROM_INIT: [(&str, &str); 4] = [
+    ("init-to-root", "the root's init"),
+    ("init-to-first-created", "first guest created"),
+    ("init-to-all-ready", "all guests ready"),
+    ("init-to-multi-user", "multi-user"),
+];
+/// Classes of a timeline's parts; [`FROM_INIT`] in its order behind the first.
+const PARTS: [&str; 5] = ["t0", "t1", "t1", "t2", "t3"];
 /// Cases of one figure have the same scale unless their longest bars differ by more than this.
 const SAME_SCALE: f64 = 10.0;
 
@@ -29,7 +40,7 @@ const STYLE: &str = "\
 text{font:12px system-ui,'DejaVu Sans',sans-serif;fill:#24292f}\
 .title{font-size:17px;font-weight:bold}.block{font-size:13px;font-weight:bold}.dim{fill:#656d76}.end{text-anchor:end}\
 .page{fill:#fff}.band{fill:#f3f5f7}.range{stroke:#24292f;stroke-width:1.5}\
-.sino{fill:#2f81c7}.again{fill:#9cc3e6}.other{fill:#9aa4af}.floor{fill:#bf8700}.phase{fill:#8250df}\
+.t0{fill:#9aa4af}.t1{fill:#2f81c7}.t2{fill:#1a7f37}.t3{fill:#bf8700}.sino{fill:#2f81c7}.again{fill:#9cc3e6}.other{fill:#9aa4af}.floor{fill:#bf8700}.phase{fill:#8250df}\
 @media(prefers-color-scheme:dark){text{fill:#e6edf3}.dim{fill:#9198a1}.page{fill:#0d1117}.band{fill:#161b22}\
 .range{stroke:#e6edf3}.sino{fill:#4493f8}.again{fill:#26517f}.other{fill:#656c76}.floor{fill:#d29922}.phase{fill:#ab7df8}}";
 
@@ -40,6 +51,8 @@ struct Row {
     /// Where the bar begins; only a timeline's does not begin at 0.
     from: f64,
     spread: Spread,
+    /// Of a timeline: where each part ends, and its class.
+    parts: Vec<(f64, &'static str)>,
     value: String,
 }
 
@@ -48,6 +61,8 @@ struct Block {
     heading: String,
     figure: String,
     rows: Vec<Row>,
+    /// Classes and names of a timeline's parts.
+    legend: Vec<(&'static str, &'static str)>,
 }
 
 impl Block {
@@ -77,6 +92,7 @@ pub fn draw(title: &str, samples: &[Sample]) -> String {
         }
         let heading = escaped(&block.heading);
         let _ = writeln!(svg, "<text class=\"block\" x=\"{MARGIN}\" y=\"{}\">{heading}</text>", y + 21.0);
+        legend(&mut svg, block, y);
         let scale = scale(&blocks, block);
         for (row, at) in block.rows.iter().zip(0..) {
             bar(&mut svg, row, scale, y + HEADING + f64::from(at) * ROW);
@@ -106,15 +122,21 @@ fn blocks(samples: &[Sample]) -> Vec<Block> {
     let mut before = ("", "", "");
     for one in &all {
         let Some(spread) = one.spread() else { continue };
+        if one.case != before.0 {
+            blocks.extend(timelines(&all, one.case));
+        }
         let phase = one.figure.strip_prefix(PHASE);
         // A timeline is of one contender; bars are of one figure.
         let key = if phase.is_some() { (one.case, "", one.contender) } else { (one.case, one.figure, "") };
         if key != before || blocks.is_empty() {
             let (heading, figure) = match phase {
                 Some(_) => (format!("{}: the phases of {}", one.case, one.contender), PHASE.to_owned()),
+                None if one.unit.more_is_better() => {
+                    (format!("{}: {} (more is better)", one.case, one.figure), one.figure.to_owned())
+                }
                 None => (format!("{}: {}", one.case, one.figure), one.figure.to_owned()),
             };
-            blocks.push(Block { heading, figure, rows: Vec::new() });
+            blocks.push(Block { heading, figure, rows: Vec::new(), legend: Vec::new() });
         }
         before = key;
         let Some(block) = blocks.last_mut() else { continue };
@@ -124,10 +146,62 @@ fn blocks(samples: &[Sample]) -> Vec<Block> {
             class: if phase.is_some() { "phase" } else { class(one.contender) },
             from,
             spread,
+            parts: Vec::new(),
             value: value(&all, one, spread),
         });
     }
     blocks
+}
+
+/// The contenders of a case from the kernel's start, one over the other; `None` if the case has no such figures.
+fn timelines(all: &[Series<'_>], case: &str) -> Option<Block> {
+    let of = |figure: &str, contender: &str| {
+        all.iter().find(|one| (one.case, one.figure, one.contender) == (case, figure, contender))
+    };
+    let mut legend = vec![(PARTS[0], FIRST.1)];
+    let mut rows = Vec::new();
+    for first in all.iter().filter(|one| (one.case, one.figure) == (case, FIRST.0)) {
+        let Some(init) = first.spread() else { continue };
+        let mut ends = vec![(init, PARTS[0])];
+        for ((figure, name), class) in FROM_INIT.into_iter().zip(PARTS.into_iter().skip(1)) {
+            let Some(later) = of(figure, first.contender) else { continue };
+            let at = |round: u32| first.values.iter().find(|(other, _)| *other == round).map(|(_, at)| *at);
+            let sums: Vec<f64> = later.values.iter().filter_map(|(round, value)| Some(at(*round)? + value)).collect();
+            ends.extend(Spread::of(&sums).map(|spread| (spread, class)));
+            if !legend.contains(&(class, name)) {
+                legend.push((class, name));
+            }
+        }
+        // What is reached first is drawn first.
+        ends.sort_by(|(one, _), (other, _)| one.median.total_cmp(&other.median));
+        let Some((spread, _)) = ends.last().copied().filter(|_| ends.len() > 1) else { continue };
+        rows.push(Row {
+            name: first.contender.to_owned(),
+            class: "",
+            from: 0.0,
+            spread,
+            parts: ends.iter().map(|(end, class)| (end.median, *class)).collect(),
+            value: ends.iter().map(|(end, _)| first.unit.show(end.median)).collect::<Vec<_>>().join(", "),
+        });
+    }
+    let heading = format!("{case}: from the kernel's start");
+    (!rows.is_empty()).then(|| Block { heading, figure: "timeline".to_owned(), rows, legend })
+}
+
+/// The names of a timeline's parts, right of its heading.
+fn legend(svg: &mut String, block: &Block, y: f64) {
+    let mut x = PLOT_END - 250.0;
+    for (class, name) in &block.legend {
+        let _ = writeln!(
+            svg,
+            "<rect class=\"{class}\" x=\"{x:.0}\" y=\"{}\" width=\"10\" height=\"10\"/><text class=\"dim\" x=\"{:.0}\" y=\"{}\">{}</text>",
+            y + 12.0,
+            x + 14.0,
+            y + 21.0,
+            escaped(name)
+        );
+        x += 30.0 + name.chars().count() as f64 * 6.5;
+    }
 }
 
 fn value(all: &[Series<'_>], one: &Series<'_>, spread: Spread) -> String {
@@ -150,21 +224,35 @@ fn class(contender: &str) -> &'static str {
 }
 
 fn bar(svg: &mut String, row: &Row, scale: f64, y: f64) {
-    let Row { name, class, from, spread, value } = row;
+    let Row { name, class, from, spread, parts, value } = row;
     let x = PLOT + from * scale;
     let wide = (spread.median * scale).max(1.5);
-    let (least, most) = (PLOT + (from + spread.least) * scale, PLOT + (from + spread.most) * scale);
+    // What is less than nothing has no bar.
+    let at = |value: f64| (PLOT + (from + value) * scale).max(PLOT);
+    let (least, most) = (at(spread.least), at(spread.most));
     let (middle, base) = (y + ROW / 2.0, y + ROW - 6.0);
     let _ = writeln!(
         svg,
-        "<g><title>{0}: {1}</title><text class=\"end\" x=\"{2}\" y=\"{base}\">{0}</text>\
-         <rect class=\"{class}\" x=\"{x:.1}\" y=\"{3}\" width=\"{wide:.1}\" height=\"{4}\" rx=\"2\"/>",
+        "<g><title>{0}: {1}</title><text class=\"end\" x=\"{2}\" y=\"{base}\">{0}</text>",
         escaped(name),
         escaped(value),
-        PLOT - 10.0,
-        y + 3.0,
-        ROW - 6.0
+        PLOT - 10.0
     );
+    let mut rect = |class: &str, x: f64, wide: f64| {
+        let (y, high) = (y + 3.0, ROW - 6.0);
+        let _ = writeln!(
+            svg,
+            "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{y}\" width=\"{wide:.1}\" height=\"{high}\" rx=\"2\"/>"
+        );
+    };
+    let mut begin = 0.0;
+    for (end, class) in parts {
+        rect(class, PLOT + begin * scale, ((end - begin) * scale).max(1.0));
+        begin = *end;
+    }
+    if parts.is_empty() {
+        rect(class, x, wide);
+    }
     if most - least >= 1.0 {
         let (top, bottom) = (middle - 4.0, middle + 4.0);
         let _ = writeln!(
@@ -215,6 +303,35 @@ mod tests {
         let blocks = blocks(&samples);
         assert_eq!(blocks.iter().map(|block| block.rows.len()).collect::<Vec<_>>(), [3, 2]);
         assert_eq!(blocks[1].rows.iter().map(|row| row.from).collect::<Vec<_>>(), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn timelines_stand_over_each_other_and_nothing_is_left_of_the_plot() {
+        let mut samples = Vec::new();
+        for (round, slow) in [(1, 1.0), (2, 1.2)] {
+            for (contender, init, created, ready) in [("SINO", 4.0, 20.0, 90.0), ("live-boot", 6.0, 150.0, 170.0)] {
+                let figures =
+                    [("kernel-to-init", init), ("init-to-first-created", created), ("init-to-all-ready", ready)];
+                for (figure, value) in figures {
+                    samples.push(sample("1 guest", contender, figure, round, value * slow));
+                }
+            }
+        }
+        let all = blocks(&samples);
+        let (timeline, parts) = (&all[0], |row: usize| -> Vec<f64> {
+            all[0].rows[row].parts.iter().map(|(end, _)| (end * 10.0).round() / 10.0).collect()
+        });
+        assert_eq!(timeline.rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["SINO", "live-boot"]);
+        assert_eq!((parts(0), parts(1)), (vec![4.4, 26.4, 103.4], vec![6.6, 171.6, 193.6]));
+        assert_eq!(timeline.legend.len(), 3);
+        samples.push(sample("1 guest", "SINO", "memory", 1, -500.0));
+        let svg = draw("Guests", &samples);
+        if let Ok(path) = std::env::var("SINO_TEST_SVG") {
+            std::fs::write(path, &svg).unwrap();
+        }
+        let begins = svg.match_indices("d=\"M").map(|(at, found)| &svg[at + found.len()..]);
+        let begins: Vec<f64> = begins.map(|rest| rest.split(' ').next().unwrap().parse().unwrap()).collect();
+        assert!(!begins.is_empty() && begins.iter().all(|x| *x >= PLOT), "{begins:?}");
     }
 
     #[test]

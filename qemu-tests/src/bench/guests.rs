@@ -83,6 +83,16 @@ struct Figures {
     off: f64,
 }
 
+fn case(number: u32) -> String {
+    if number == 1 { "1 guest".to_owned() } else { format!("{number} guests") }
+}
+
+/// The names of the cases.
+#[must_use]
+pub fn cases() -> Vec<String> {
+    CASES.into_iter().map(case).collect()
+}
+
 /// Measures it.
 ///
 /// # Errors
@@ -94,7 +104,7 @@ pub fn measure(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
     super::vm::note_versions(recorder, kit)?;
     let cases = if settings.short { CASES.get(..1).unwrap_or_default() } else { &CASES };
     for &number in cases {
-        let case = if number == 1 { "1 guest".to_owned() } else { format!("{number} guests") };
+        let case = case(number);
         if !settings.wants(&case) {
             continue;
         }

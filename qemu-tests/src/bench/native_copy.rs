@@ -102,6 +102,12 @@ impl Drop for Tmpfs {
     }
 }
 
+/// The names of the cases.
+#[must_use]
+pub fn cases() -> Vec<String> {
+    vec![CASE.to_owned()]
+}
+
 /// Measures it beside other programs.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 //! What stands on the page is kept beside it, in `docs/benchmarks/*.json`: anyone can look at each value, and make the page again.
 //! `target/bench/*.json`, this machine's own results, take the place of what is kept, case by case.
 
+use super::machine::Machine;
 use super::measures::{MEASURES, Measure};
 use super::sample::{Results, Run};
 use super::statistics::{Series, Spread, series};
@@ -18,7 +19,7 @@ const HEAD: &str = "\
 
 <!-- Made by `make bench-report` from the results of `make bench`; do not edit. -->
 
-SINO beside other live systems, on the same machine, with the same kernel and the same files, in the same run. Contenders take
+SINO beside other live systems: within a case on the same machine, with the same kernel and the same files, in the same run. Contenders take
 turns (A B C A B C ...). A figure is the median of its rounds, with the range beside it; a ratio is made within each round, and
 the median of these ratios is shown with its range. \"SINO again\" is SINO once more as if it were somebody else: how far it is
 from SINO is the noise of the machine.
@@ -47,9 +48,10 @@ which these commands call.
 const LIMITS: &str = "\
 ## What it does not show
 
-- Unless the machine below says KVM, virtual machines are emulated by software (TCG): a processor is 10 to 50 times slower than
+- Unless the machine above says kvm, virtual machines are emulated by software (TCG): a processor is 10 to 50 times slower than
   a real one, while disks are as fast as the host's. What a processor does weighs too much, what a stick does too little. Ratios of the
   same run mean something; seconds do not.
+- The loader's stick: QEMU lets a tenth of a second's bytes through before it holds to a limit, and each is charged 0.1 s for them.
 - Firmware is QEMU's. A real one may take longer than all the rest, and a real stick takes time to answer.
 - One virtual processor: what would run beside each other on real hardware runs one after the other.
 - With a fake `xl` no domain is built: it shows what starting many guests costs beside the building, not how long that takes.
@@ -161,11 +163,11 @@ fn list(page: &mut String, heading: &str, texts: &[String]) {
     page.push('\n');
 }
 
-/// How far "SINO again" is from SINO, over all cases and all figures that time something, except phases.
+/// How far "SINO again" is from SINO, over all cases and all figures that are times, except phases.
 #[must_use]
 pub fn noise(results: &Results) -> Option<Spread> {
     let all = series(&results.samples);
-    let timed = |one: &Series<'_>| matches!(one.unit, Unit::Seconds | Unit::MegabytesPerSecond);
+    let timed = |one: &Series<'_>| one.unit == Unit::Seconds;
     let again = all.iter().filter(|one| one.contender == SINO_AGAIN && timed(one));
     let again = again.filter(|one| !one.figure.starts_with(table::PHASE));
     let mut ratios = Vec::new();
@@ -182,19 +184,22 @@ pub fn noise(results: &Results) -> Option<Spread> {
 /// Machines and versions; measures that ran on the same are named together.
 fn machines(page: &mut String, all: &[Results]) {
     page.push_str("## Machine and versions\n\n");
-    let mut done: Vec<&Results> = Vec::new();
+    // Dates and what one measure alone used make no other machine.
+    let mut places: Vec<(String, Vec<&str>)> = Vec::new();
     for results in all {
-        let machine = &results.machine;
-        // Dates and what one measure alone used make no other machine.
-        let facts = |of: &Results| (of.machine.cpu.clone(), of.machine.kernel.clone(), of.machine.accelerator.clone());
-        if !done.iter().any(|other| facts(other) == facts(results)) {
-            let _ = writeln!(
-                page,
-                "{}, {} processors, {} MiB of memory, Linux {}; virtual machines by {}.\n",
-                machine.cpu, machine.cores, machine.memory_mib, machine.kernel, machine.accelerator
-            );
+        let Machine { cpu, cores, memory_mib, kernel, accelerator, .. } = &results.machine;
+        let place = format!(
+            "{cpu}, {cores} processors, {memory_mib} MiB of memory, Linux {kernel}; virtual machines by {accelerator}."
+        );
+        match places.iter_mut().find(|(other, _)| *other == place) {
+            Some((_, measures)) => measures.push(&results.measure),
+            None => places.push((place, vec![&results.measure])),
         }
-        done.push(results);
+    }
+    let one = places.len() == 1;
+    for (place, measures) in &places {
+        let of = if one { String::new() } else { format!("{}: ", measures.join(", ")) };
+        let _ = writeln!(page, "{of}{place}\n");
     }
     page.push_str("| measure | cases | when | SINO's revision | build |\n|---|---|---|---|---|\n");
     for results in all {
@@ -239,7 +244,6 @@ fn runs(results: &Results) -> BTreeMap<Run, Vec<&str>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::machine::Machine;
     use super::super::sample::Failure;
     use super::super::statistics::tests::sample;
     use super::*;
@@ -287,6 +291,9 @@ mod tests {
             assert!(page.contains(part), "{part} is not in:\n{page}");
         }
         assert!(page.ends_with('\n') && !page.ends_with("\n\n"));
+        let other = Machine { cpu: "Model A".into(), ..Machine::default() };
+        let page = markdown(&[results(), Results { measure: "scale".into(), machine: other, ..results() }]);
+        assert!(page.contains("\nstage-one: Model T, 2 processors") && page.contains("\nscale: Model A, "), "{page}");
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Single values, and the file that keeps them: `target/bench/MEASURE.json`.
 
 use super::machine::Machine;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -148,26 +148,33 @@ impl Results {
         fs::rename(&next, file).with_context(|| format!("writing {}", file.display()))
     }
 
-    /// With the cases of an earlier file that are not in this one, if that was measured in the same form on the same machine.
+    /// With the cases of an earlier file that are not in this one, or there with more whole rounds, if that was measured in the
+    /// same form on the same machine.
     #[must_use]
     pub fn or_before(mut self, before: Self) -> Self {
         if (self.short, self.machine.place()) != (before.short, before.machine.place()) {
             return self;
         }
+        let rounds = |of: &Self, case: &str| of.runs.get(case).map_or(0, |run| run.rounds.len());
         let has = |case: &str| self.samples.iter().any(|sample| sample.case == case);
-        let samples: Vec<Sample> = before.samples.into_iter().filter(|sample| !has(&sample.case)).collect();
-        let failed: Vec<Failure> = before.failed.into_iter().filter(|failure| !has(&failure.case)).collect();
-        if samples.is_empty() {
+        let taken: BTreeSet<String> = before
+            .samples
+            .iter()
+            .map(|sample| &sample.case)
+            .filter(|case| !has(case) || rounds(&self, case) < rounds(&before, case))
+            .cloned()
+            .collect();
+        if taken.is_empty() {
             return self;
         }
-        for (case, run) in before.runs {
-            self.runs.entry(case).or_insert(run);
-        }
+        self.samples.retain(|sample| !taken.contains(&sample.case));
+        self.failed.retain(|failure| !taken.contains(&failure.case));
+        self.samples.extend(before.samples.into_iter().filter(|sample| taken.contains(&sample.case)));
+        self.failed.extend(before.failed.into_iter().filter(|failure| taken.contains(&failure.case)));
+        self.runs.extend(before.runs.into_iter().filter(|(case, _)| taken.contains(case)));
         self.machine.versions.extend(before.machine.versions);
         self.machine.versions.sort();
         self.machine.versions.dedup();
-        self.samples.extend(samples);
-        self.failed.extend(failed);
         self.complete |= before.complete;
         self
     }
@@ -183,6 +190,10 @@ pub struct Recorder {
     results: Results,
     /// As [`Run::of`].
     of: String,
+    /// Whether the measure will be complete when it comes to its end: with all cases, or with some of a file that was.
+    whole: bool,
+    /// Whether there was a case to measure.
+    met: bool,
     /// Held for as long as this measures: a second bench would overwrite the file.
     _lock: fs::File,
 }
@@ -225,9 +236,11 @@ impl Recorder {
             notes: Vec::new(),
             samples: Vec::new(),
         };
+        let mut whole = begin.only.is_none();
         if file.exists() && (begin.only.is_some() || !begin.fresh) {
             let former = Results::read(&file)
                 .with_context(|| format!("to measure without what was measured before, remove {}", file.display()))?;
+            whole |= former.complete;
             let same = |case: &str| former.runs.get(case).is_some_and(|run| run.of == of);
             let stays = |case: &str| match begin.only {
                 Some(only) if !is_meant(only, case) => true,
@@ -240,7 +253,7 @@ impl Recorder {
             // A remark is on the whole measure.
             results.notes = former.notes.iter().filter(|_| begin.only.is_some()).cloned().collect();
         }
-        Ok(Self { file, results, of, _lock: lock })
+        Ok(Self { file, results, of, whole, met: false, _lock: lock })
     }
 
     /// Calls `run` with each contender and the round's number from 1, all contenders in each round: A B C A B C, so that whatever
@@ -257,11 +270,14 @@ impl Recorder {
         mut run: impl FnMut(&mut Self, &C, u32) -> Result<()>,
     ) -> Result<()> {
         let names: Vec<String> = contenders.iter().map(ToString::to_string).collect();
-        // An earlier run may have been told to make more of them.
-        self.forget(case, |round| round > rounds)?;
+        ensure!(!names.is_empty(), "none of the contenders of {case} is meant");
+        self.met = true;
+        let made = self.results.runs.get(case).map(|run| run.rounds.clone()).unwrap_or_default();
+        let whole = |round: u32| made.get(&round).is_some_and(|made| names.iter().all(|name| made.contains(name)));
+        // An earlier run may have been told to make more of them, with more contenders: what is whole stays.
+        self.forget(case, |round| round > rounds && !whole(round))?;
         for round in 1..=rounds {
-            let whole = |run: &Run| run.rounds.get(&round) == Some(&names);
-            if self.results.runs.get(case).is_some_and(whole) {
+            if whole(round) {
                 println!("  {} / {case}, round {round}: was measured before", self.results.measure);
                 continue;
             }
@@ -359,18 +375,24 @@ impl Recorder {
         self.save()
     }
 
+    /// Whether there was a case to measure, now or before.
+    #[must_use]
+    pub fn met(&self) -> bool {
+        self.met
+    }
+
     /// What was recorded so far.
     #[must_use]
     pub fn samples(&self) -> &[Sample] {
         &self.results.samples
     }
 
-    /// The measure came to its end.
+    /// The measure came to its end: it is complete, unless only some cases were meant and the others are not there.
     ///
     /// # Errors
     /// That cannot be saved.
     pub fn finish(mut self) -> Result<Results> {
-        self.results.complete = true;
+        self.results.complete = self.whole;
         self.save()?;
         Ok(self.results)
     }
@@ -429,6 +451,7 @@ mod tests {
         assert_eq!(recorder.finish().unwrap(), Results { complete: true, ..read });
         let mut recorder = begin_in(place.path(), "b", Some("usb"));
         assert_eq!(recorder.samples().len(), 1, "the CD's");
+        assert!(recorder.whole && !begin_in(&place.path().join("other"), "b", Some("usb")).whole);
         take(&mut recorder, "usb normal", "SINO", 1);
         recorder.note("no stick").unwrap();
         recorder.failed("cd normal", "SINO", 2, &anyhow::anyhow!("no disc")).unwrap();
@@ -484,20 +507,26 @@ mod tests {
         assert_eq!(turns(&mut begin("a"), 3, "", ""), [""; 0]);
         let mut recorder = begin("a");
         assert_eq!(turns(&mut recorder, 2, "", ""), [""; 0]);
-        assert_eq!(recorder.samples().len(), 4, "fewer are asked for");
+        assert_eq!(recorder.samples().len(), 6, "fewer are asked for, and the others stay");
         drop(recorder);
         assert_eq!(turns(&mut begin("b"), 1, "", ""), ["A1", "B1"], "another build");
         let fresh = Begin { short: true, fresh: true, what: "b", only: None };
         let mut recorder = Recorder::begin(place.path(), "stage-one", Machine::default(), fresh).unwrap();
         assert_eq!(turns(&mut recorder, 1, "", ""), ["A1", "B1"]);
-        // Other contenders are other rounds.
-        recorder
-            .in_turns("usb", 1, &["A"], |recorder, contender, round| {
+        // Fewer contenders are no other rounds; another one makes another.
+        let mut only = |contenders: &[&str]| {
+            let mut seen = 0;
+            let made = recorder.in_turns("usb", 1, contenders, |recorder, contender, round| {
+                seen += 1;
                 take(recorder, "usb", contender, round);
                 Ok(())
-            })
-            .unwrap();
-        assert_eq!(recorder.samples().len(), 1);
+            });
+            made.map(|()| seen)
+        };
+        assert_eq!(only(&["A"]).unwrap(), 0);
+        assert_eq!(only(&["A", "C"]).unwrap(), 2);
+        assert!(only(&[]).unwrap_err().to_string().contains("of usb is meant"));
+        assert_eq!(recorder.samples().len(), 2);
     }
 
     #[test]
@@ -520,7 +549,12 @@ mod tests {
         let rounds: Vec<(&str, u32)> = merged.samples.iter().map(|one| (one.case.as_str(), one.round)).collect();
         assert_eq!(rounds, [("usb normal", 1), ("usb normal", 2), ("cd normal", 1)]);
         assert!(merged.runs["usb normal"].of.contains("build b,") && merged.runs["cd normal"].of.contains("build a,"));
-        assert!(merged.complete);
+        assert!(merged.complete && !recorder.results.complete);
+        // One with more rounds stays.
+        let mut longer = before.clone();
+        longer.runs.get_mut("usb normal").unwrap().rounds = (1..=3).map(|round| (round, Vec::new())).collect();
+        let merged = recorder.results.clone().or_before(longer);
+        assert!(merged.runs["usb normal"].of.contains("build a,") && merged.samples.len() == 2, "{merged:?}");
         let elsewhere = Results { machine: Machine { cores: 64, ..Machine::default() }, ..before };
         assert_eq!(recorder.results.clone().or_before(elsewhere), recorder.results);
     }

@@ -107,6 +107,20 @@ impl Lab {
     }
 }
 
+fn case((guests, ordered): (u32, bool)) -> String {
+    match (guests, ordered) {
+        (1, _) => "1 guest".to_owned(),
+        (guests, false) => format!("{guests} guests"),
+        (guests, true) => format!("{guests} guests, some after others"),
+    }
+}
+
+/// The names of the cases.
+#[must_use]
+pub fn case_names() -> Vec<String> {
+    CASES.into_iter().map(case).collect()
+}
+
 /// Starts.
 ///
 /// # Errors
@@ -133,11 +147,7 @@ fn cases(
 ) -> Result<()> {
     let lab = Lab::make(recorder, settings)?;
     for (guests, ordered) in CASES {
-        let case = match (guests, ordered) {
-            (1, _) => "1 guest".to_owned(),
-            (guests, false) => format!("{guests} guests"),
-            (guests, true) => format!("{guests} guests, some after others"),
-        };
+        let case = case((guests, ordered));
         if !settings.wants(&case) {
             continue;
         }

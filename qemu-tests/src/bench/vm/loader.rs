@@ -27,6 +27,10 @@ pub const NAME: &str = "loader";
 const LIMIT: u64 = 20_000_000;
 /// The cases; the short form has the first.
 const CASES: [(&str, bool); 2] = [("BIOS, USB 20 MB/s", false), ("UEFI, USB 20 MB/s", true)];
+/// What QEMU lets through at once before it holds to the limit, as seconds of the limit (`throttle_compute_wait` of
+/// QEMU's `util/throttle.c`: a tenth of a second's bytes). Nobody's stick does that, and it would flatter who loads little; so each
+/// is charged for it.
+const AT_ONCE: Duration = Duration::from_millis(100);
 /// What ISOLINUX says when it begins to load, and the first words of the kernel's set-up code and of Xen.
 const BEGINS: &str = "Loading /";
 const KERNEL_RUNS: &str = "early console in setup code";
@@ -100,6 +104,12 @@ impl Load {
     }
 }
 
+/// The names of the cases.
+#[must_use]
+pub fn cases() -> Vec<String> {
+    CASES.into_iter().map(|(case, _)| case.to_owned()).collect()
+}
+
 /// Measures it.
 ///
 /// # Errors
@@ -121,7 +131,10 @@ pub fn measure(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
             }
             let stick = stick(load, kit, &folder)?;
             match if uefi { loaded_by_grub(&stick, load, &folder) } else { loaded(&stick, load, &folder) } {
-                Ok(spent) => recorder.record(case, &name, "loading", round, Unit::Seconds, spent.as_secs_f64()),
+                Ok(spent) => {
+                    let seconds = (spent + AT_ONCE).as_secs_f64();
+                    recorder.record(case, &name, "loading", round, Unit::Seconds, seconds)
+                }
                 Err(error) => recorder.failed(case, &name, round, &error),
             }
         })?;

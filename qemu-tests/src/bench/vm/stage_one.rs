@@ -20,6 +20,16 @@ const CASES: [(Bus, bool); 6] = [
     (Bus::Cdrom, true),
 ];
 
+fn case((bus, ram): (Bus, bool)) -> String {
+    format!("{} {}", bus_name(bus), if ram { "to RAM" } else { "normal" })
+}
+
+/// The names of the cases.
+#[must_use]
+pub fn cases() -> Vec<String> {
+    CASES.into_iter().map(case).collect()
+}
+
 /// Measures it.
 ///
 /// # Errors
@@ -29,7 +39,7 @@ pub fn measure(recorder: &mut Recorder, settings: &Settings) -> Result<()> {
     super::note_versions(recorder, kit)?;
     let cases = if settings.short { CASES.get(..1).unwrap_or_default() } else { &CASES };
     for &(bus, ram) in cases {
-        let case = format!("{} {}", bus_name(bus), if ram { "to RAM" } else { "normal" });
+        let case = case((bus, ram));
         if !settings.wants(&case) {
             continue;
         }

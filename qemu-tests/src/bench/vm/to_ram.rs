@@ -22,6 +22,12 @@ pub const NAME: &str = "to-ram";
 const CASES: [(&str, Option<u64>); 3] =
     [("USB 20 MB/s", Some(20_000_000)), ("USB 40 MB/s", Some(40_000_000)), ("USB", None)];
 
+/// The names of the cases.
+#[must_use]
+pub fn cases() -> Vec<String> {
+    CASES.into_iter().map(|(case, _)| case.to_owned()).collect()
+}
+
 /// Measures it.
 ///
 /// # Errors

@@ -45,6 +45,12 @@ impl fmt::Display for Form {
     }
 }
 
+/// The names of the cases.
+#[must_use]
+pub fn cases() -> Vec<String> {
+    vec![CASE.to_owned()]
+}
+
 /// Measures it.
 ///
 /// # Errors
