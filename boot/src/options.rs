@@ -138,7 +138,22 @@ impl Default for Options {
     }
 }
 
+/// The steps of stage two, in order.
+pub const STAGE_TWO: [&str; 3] = ["take-over", "bring-up", "hand-over"];
+
 impl Options {
+    /// What `sino.break` names that is no step, for people; `stage_one` are the steps of stage one.
+    #[must_use]
+    pub fn unknown_breaks(&self, stage_one: &[&str]) -> Vec<String> {
+        let known = |step: &str| step == "all" || stage_one.contains(&step) || STAGE_TWO.contains(&step);
+        let wrong = self.break_before.iter().filter(|step| !known(step));
+        let told = |step: &String| {
+            let steps: Vec<&str> = stage_one.iter().chain(&STAGE_TWO).copied().collect();
+            format!("sino.break: there is no step {step}; there are {}, and all", steps.join(", "))
+        };
+        wrong.map(told).collect()
+    }
+
     /// Whether to stop before this step.
     #[must_use]
     pub fn breaks_before(&self, step: &str) -> bool {

@@ -25,7 +25,9 @@ that of the layer below as a whole.
 
 Stage one copies the stick's file to `/run/sino/stick/sino.toml` at boot, so the stick may be pulled when the host says so. The
 volume group is found before `/srv` is mounted, so `[storage]` in `/srv/sino/sino.toml` comes too late for the boot: give it on
-the stick or as a flag. A changed file has effect at the next boot.
+the stick or as a flag. A changed file has effect at the next boot, but for
+the network (`sino network apply`), guests (`[guest.NAME]` at the next `sino guests start` or `restart`, `guests.stop_deadline` at the next
+stop) and `[storage]` (also at the next `srv start`).
 
 Text is UTF-8, the file is at most 256 KiB.
 
@@ -50,7 +52,7 @@ A mistake never stops the boot:
 |---|---|
 | `sino.handover=SECONDS` | `boot.handover` |
 | `sino.set=KEY=VALUE` | any key; may be given more than once |
-| `ip=...`, `sino.net=...` | the network in short |
+| `ip=...`, `sino.net=...` | the network in short, see *For one boot* in [NETWORK.md](NETWORK.md) |
 
 The value of `sino.set` is TOML, and what is not TOML is taken as text. The kernel's command line keeps double quotes for itself,
 so use single ones: `sino.set=system.hostname=xen7 sino.set=network.dns=['192.0.2.53','192.0.2.54']`. `sino.set` stands above the

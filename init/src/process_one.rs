@@ -21,7 +21,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// The number of steps in [`boot`].
-pub const STEPS: usize = 3;
+pub const STEPS: usize = options::STAGE_TWO.len();
 
 /// How long the explanation stays readable before `sino.on-failure=reboot|poweroff` acts.
 const READABLE: Duration = Duration::from_secs(10);

@@ -2,6 +2,7 @@
 
 use crate::command::{guests, network};
 use crate::config::origins::clean;
+use crate::identity::access;
 use crate::network::state as network_state;
 use crate::overlay_use::OverlayUse;
 use crate::storage::Host;
@@ -25,6 +26,7 @@ pub fn run(json: bool) -> Result<()> {
     let network = network_state::read(Path::new(layout::NETWORK_STATE)).ok().flatten();
     let storage = StorageState::load(Host::this()).unwrap_or_default();
     let guests = guests::state().unwrap_or_default();
+    let access = access::look(Path::new("/"));
     if json {
         let mut value = serde_json::to_value(&record).context("writing JSON")?;
         if let Some(fields) = value.as_object_mut() {
@@ -34,6 +36,7 @@ pub fn run(json: bool) -> Result<()> {
             fields.insert("guests".to_owned(), serde_json::json!(guests));
             fields.insert("running_guests".to_owned(), serde_json::json!(running_guests::known()));
             fields.insert("memory".to_owned(), serde_json::json!(memory(&meminfo())));
+            fields.insert("default_password".to_owned(), serde_json::json!(access.map(|it| it.default_password)));
         }
         println!("{}", serde_json::to_string_pretty(&value).context("writing JSON")?);
         return Ok(());
@@ -56,6 +59,9 @@ pub fn run(json: bool) -> Result<()> {
         Err(error) => println!("\nchanges to the root: not known: {error:#}"),
     }
     print!("{}", warnings(&record));
+    if let Some(warning) = access.and_then(|access| access.warning()) {
+        println!("\nwarning: {warning}");
+    }
     println!("\nsteps of the boot, and how long each took: sino timeline");
     Ok(())
 }

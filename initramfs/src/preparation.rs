@@ -28,7 +28,8 @@ pub struct Build {
 pub fn read_flags(record: &mut BootRecord) -> Result<Done<Options>, Fault> {
     let line = fs::read_to_string("/proc/cmdline").context("reading /proc/cmdline")?;
     line.trim_end().clone_into(&mut record.command_line);
-    let (options, warnings) = options::parse(&line);
+    let (options, mut warnings) = options::parse(&line);
+    warnings.extend(options.unknown_breaks(&crate::STEPS));
     let given = line.split_whitespace().filter(|word| options::is_ours(word)).collect::<Vec<_>>();
     let detail = if given.is_empty() { "no flags of ours".to_owned() } else { given.join(" ") };
     for warning in &warnings {

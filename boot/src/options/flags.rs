@@ -59,7 +59,7 @@ pub const FLAGS: &[Flag] = &[
     },
     Flag {
         name: "sino.overlay",
-        values: "SIZE[K|M|G] | PERCENT%",
+        values: "SIZE[K|M|G] (1M or more) | PERCENT% (1 to 100)",
         default: "50%",
         help: "Size of the tmpfs that takes what is written to the root, as bytes or as part of dom0's memory.",
     },
@@ -79,7 +79,7 @@ pub const FLAGS: &[Flag] = &[
         name: "sino.on-failure",
         values: "shell | reboot | poweroff",
         default: "shell",
-        help: "What to do when stage one cannot go on. shell: a rescue shell on every console, and a restart after \
+        help: "What to do when stage one cannot go on, or stage two cannot hand over. shell: a rescue shell on every console, and a restart after \
                sino.rescue-timeout unless a key is pressed. reboot, poweroff: that, after 10 s in which the reason can be read.",
     },
     Flag {
@@ -98,7 +98,8 @@ pub const FLAGS: &[Flag] = &[
         name: "sino.break",
         values: "STEP[,STEP...] | all",
         default: "none",
-        help: "Open a rescue shell before these steps (for example find-medium); leaving the shell goes on.",
+        help: "Open a rescue shell before these steps (for example find-medium); leaving the shell goes on. all: before each step of stage \
+               one. Stage two has take-over, bring-up and hand-over.",
     },
     Flag {
         name: "sino.debug",
@@ -124,12 +125,12 @@ pub const FLAGS: &[Flag] = &[
         name: "sino.net",
         values: "TEXT",
         default: "none",
-        help: "The network for this boot, in short; see docs/CONFIG.md. May be given more than once.",
+        help: "The network for this boot, in short; see \"For one boot\" in docs/NETWORK.md. May be given more than once.",
     },
     Flag {
         name: "sino.autostart",
-        values: "off | NAME,...",
-        default: "all guests that are configured to",
+        values: "on | off | NAME,...",
+        default: "on: all guests that are configured to",
         help: "Which guests start with the host in this boot. off: none. Names: these and no others, whether they are configured to \
                start by themselves or not.",
     },

@@ -168,3 +168,15 @@ fn guests_that_start_are_all_none_or_named() {
         assert_eq!((options.autostart, warnings.len()), (Autostart::All, 1), "{wrong}");
     }
 }
+
+#[test]
+fn a_break_before_what_is_no_step_is_told() {
+    let unknown = |line: &str| parse(line).0.unknown_breaks(&["find-medium", "check-root"]);
+    assert_eq!(unknown("sino.break=find-medium,all,hand-over"), [""; 0]);
+    assert_eq!(
+        unknown("sino.break=check-root,find-medum"),
+        [
+            "sino.break: there is no step find-medum; there are find-medium, check-root, take-over, bring-up, hand-over, and all"
+        ]
+    );
+}

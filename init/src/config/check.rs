@@ -39,7 +39,9 @@ const LVM_RESERVED: [&str; 13] = [
 
 /// A name of a host, with or without a domain.
 pub(crate) fn host_name(value: &Value) -> Result<(), Refused> {
-    one(value, is_host_name, "is not a host name (letters, digits and hyphens; RFC 1123)")
+    // Linux takes no longer one (gethostname(2), HOST_NAME_MAX).
+    let fits = |name: &str| name.len() <= 64 && is_host_name(name);
+    one(value, fits, "is not a host name (letters, digits and hyphens, 64 characters at most; RFC 1123)")
 }
 
 /// Names of domains.

@@ -18,8 +18,8 @@ const COMPARED: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Guests {
-    /// How many guests are created at the same time, and how many are shut down at the same time. Not given: as dom0 has
-    /// CPUs.
+    /// How many guests are created at the same time; as many, and 64 at least, are shut down at the same time. Not given: as
+    /// dom0 has CPUs.
     pub parallel: Option<u32>,
     /// How long stopping all guests may take, in seconds.
     pub stop_deadline: u32,

@@ -69,9 +69,7 @@ pub fn apply(root: &Path, access: &Access) -> AccessState {
         Err(error) => state.problems.push(format!("{error:#}")),
     }
     state.password_login = access.ssh_password.unwrap_or(state.keys == 0);
-    let running = system.read(Item::RootPassword).ok();
-    state.default_password =
-        running.is_some() && image_of(root).is_some_and(|image| image.read(Item::RootPassword).ok() == running);
+    state.default_password = is_default(&system, root);
     let configuration = configuration(state.password_login);
     for (folder, name, text) in [("etc/ssh", KEYS, &lines), ("etc/ssh/sshd_config.d", CONFIGURATION, &configuration)] {
         match system.put(folder, name, text.as_bytes(), 0o644) {
@@ -81,6 +79,23 @@ pub fn apply(root: &Path, access: &Access) -> AccessState {
         }
     }
     state
+}
+
+/// Whether root's password is the image's.
+fn is_default(system: &System, root: &Path) -> bool {
+    let running = system.read(Item::RootPassword).ok();
+    running.is_some() && image_of(root).is_some_and(|image| image.read(Item::RootPassword).ok() == running)
+}
+
+/// How the running host may be entered; changes nothing, and does not count keys. `None`: it cannot be seen, as by somebody who
+/// may not read `/etc/shadow`.
+#[must_use]
+pub fn look(root: &Path) -> Option<AccessState> {
+    let system = System::open(root).ok()?;
+    let closed = std::fs::read_to_string(root.join("etc/ssh/sshd_config.d").join(CONFIGURATION))
+        .is_ok_and(|text| text == configuration(false));
+    let default_password = is_default(&system, root);
+    Some(AccessState { password_login: !closed, default_password, ..AccessState::default() })
 }
 
 /// Source: `sshd_config(5)`.

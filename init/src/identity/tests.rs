@@ -438,6 +438,8 @@ fn a_password_is_enough_only_while_there_is_no_key() {
     let text = || host.read("etc/ssh/sshd_config.d/00-sino-access.conf");
     let open = apply(&host.root(), &Access::default());
     assert!(open.password_login && open.default_password && open.changed && open.keys == 0, "{open:?}");
+    let seen = super::access::look(&host.root()).unwrap();
+    assert!(seen.password_login && seen.default_password && seen.warning().is_some(), "{seen:?}");
     assert!(open.warning().unwrap().contains("passwd"));
     assert!(text().contains("\nPasswordAuthentication yes\n") && text().contains("\nPermitRootLogin yes\n"));
     assert!(!apply(&host.root(), &Access::default()).changed);
@@ -448,6 +450,8 @@ fn a_password_is_enough_only_while_there_is_no_key() {
     host.passwd(&hash('a'));
     let closed = apply(&host.root(), &Access::default());
     assert!(!closed.password_login && !closed.default_password && closed.changed && closed.keys == 1, "{closed:?}");
+    let seen = super::access::look(&host.root()).unwrap();
+    assert!(!seen.password_login && !seen.default_password && seen.warning().is_none(), "{seen:?}");
     assert_eq!(closed.warning(), None);
     for line in [
         "PasswordAuthentication no",

@@ -197,8 +197,12 @@ pub fn identity(storage: &StorageState) -> (Found, Vec<String>) {
             problems.extend(saved.failed.into_iter().map(|(item, why)| format!("{item} is not kept: {why}")));
         }
     }
-    if restored.needs_ssh_restart && Path::new(layout::HANDED_OVER).exists() {
-        super::systemctl(&["try-restart", "ssh.service"]);
+    if Path::new(layout::HANDED_OVER).exists() {
+        if restored.needs_ssh_restart {
+            super::systemctl(&["try-restart", "ssh.service"]);
+        } else if access.changed {
+            super::systemctl(&["try-reload-or-restart", "ssh.service"]);
+        }
     }
     if !loaded.config.network.managed {
         let changed = restored.items.iter().any(|item| item.item == Item::NetworkFiles && item.changed);

@@ -41,7 +41,7 @@ pub const SECTIONS: &[Section] = &[
 pub const KEYS: &[Key] = &[
     Key {
         name: "system.hostname",
-        values: "a host name (RFC 1123), with a domain if wished",
+        values: "a host name (RFC 1123) of 64 characters at most, with a domain if wished",
         default: "the name that /srv keeps, else that of a lease, else the image's",
         sample: "\"xen1.example.org\"",
         help: "Name of the host.",
@@ -253,7 +253,7 @@ pub const KEYS: &[Key] = &[
         values: "1 to 256",
         default: "the number of dom0's CPUs",
         sample: "4",
-        help: "How many guests are created at the same time. As many, and 16 at least, are asked to shut down at the same time.",
+        help: "How many guests are created at the same time. As many, and 64 at least, are asked to shut down at the same time.",
         check: Some(check::parallel),
     },
     Key {
