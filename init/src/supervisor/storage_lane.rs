@@ -171,6 +171,9 @@ impl Found {
     }
 }
 
+/// Where sshd leaves its number once it has read its configuration; before that there is nothing to read again.
+const SSHD: &str = "/run/sshd.pid";
+
 /// Puts the host's identity in place and reads the whole configuration. Returns what there is to say of them, too.
 pub fn identity(storage: &StorageState) -> (Found, Vec<String>) {
     let mounted = matches!(storage.srv.state, State::Mounted | State::ReadOnly);
@@ -200,7 +203,7 @@ pub fn identity(storage: &StorageState) -> (Found, Vec<String>) {
     if Path::new(layout::HANDED_OVER).exists() {
         if restored.needs_ssh_restart {
             super::systemctl(&["try-restart", "ssh.service"]);
-        } else if access.changed {
+        } else if access.changed && Path::new(SSHD).exists() {
             super::systemctl(&["try-reload-or-restart", "ssh.service"]);
         }
     }
