@@ -91,6 +91,7 @@ mod tests {
             runs: std::collections::BTreeMap::new(),
             failed: Vec::new(),
             notes: vec!["floor: no medium".into()],
+            printed: Vec::new(),
             samples,
         }
     }

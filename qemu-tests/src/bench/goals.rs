@@ -1,9 +1,9 @@
 //! The goals of the bench, and what became of them.
 
-use super::sample::Results;
+use super::sample::{Printed, Results};
 use super::statistics::{Series, series};
 use super::table::times;
-use super::{ROUNDS, Unit};
+use super::{ROUNDS, SINO, Unit};
 use std::fmt::Write as _;
 
 /// What a goal looks at.
@@ -116,6 +116,7 @@ fn judged(goal: &Goal, results: &[Results]) -> Option<Verdict> {
             let spread = series.spread()?;
             (spread, series.unit.show(spread.median), series.unit)
         }
+        Of::Ratio(own, SINO) if of(own).is_none() => return printed(goal, own, results),
         Of::Ratio(own, other) => {
             let ratio = of(own)?.over(of(other)?)?;
             (ratio, format!("{} times", times(ratio)), Unit::Ratio)
@@ -128,6 +129,19 @@ fn judged(goal: &Goal, results: &[Results]) -> Option<Verdict> {
     // A file's length is the same in each round.
     let few = (unit != Unit::Bytes && spread.count < ROUNDS as usize).then_some(spread.count);
     Some(Verdict { figure, met, few })
+}
+
+/// Of a case whose values were not kept, what was printed of it.
+fn printed(goal: &Goal, own: &str, results: &Results) -> Option<Verdict> {
+    let row = |row: &&Printed| row.contender == own && row.case == goal.case && row.figure == goal.figure;
+    let [_, _, rounds, times] = &results.printed.iter().find(row)?.cells;
+    let ratio: f64 = times.split(' ').next()?.parse().ok()?;
+    let met = match goal.bound {
+        Bound::AtMost(most) => ratio <= most,
+        Bound::AtLeast(least) => ratio >= least,
+    };
+    let few = rounds.parse().ok().filter(|rounds| *rounds < ROUNDS as usize);
+    Some(Verdict { figure: format!("{times} times"), met, few })
 }
 
 /// A table in Markdown: each goal, its figure, met or not.
@@ -180,13 +194,21 @@ mod tests {
             runs: std::collections::BTreeMap::new(),
             failed: Vec::new(),
             notes: Vec::new(),
+            printed: vec![Printed {
+                case: "USB normal".into(),
+                figure: "init-to-root".into(),
+                contender: "dracut".into(),
+                cells: ["36 s", "", "5", "12.5 (12.1 .. 13.0)"].map(str::to_owned),
+                ..Printed::default()
+            }],
             samples,
         };
         let text = markdown(std::slice::from_ref(&results));
         let line = |start: &str| text.lines().find(|line| line.contains(start)).unwrap();
         assert!(line("1.3 times the floor").ends_with("1.50 (1.50 .. 1.50) times | **not met** |"), "{text}");
         assert!(line("faster than live-boot").ends_with("8.00 (8.00 .. 8.00) times | met |"), "{text}");
-        assert!(line("faster than dracut").ends_with("| not measured |"), "{text}");
+        assert!(line("faster than dracut").ends_with("| 12.5 (12.1 .. 13.0) times | met |"), "{text}");
+        assert!(line("first guest").ends_with("| not measured |"), "{text}");
         assert_eq!(text.lines().count(), GOALS.len() + 2);
         let mut few = results.clone();
         few.samples.retain(|sample| sample.round == 1);

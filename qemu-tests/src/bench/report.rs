@@ -60,6 +60,7 @@ const LIMITS: &str = "\
 - SINO copies and hashes beside each other, on two processors. Where another program kept the other one busy, plain `cp` was seen to be sooner.
   All copy into a tmpfs with huge pages, as stage one's own is. Where there are none, as in a PV dom0 of Xen, the copy costs
   a processor almost twice as much; into small pages SINO was seen to take from 0.84 to 1.27 times as long as `cp` (decision 0028).
+  Machines differ, too: on another one of this kind, five rounds of the same copy gave 0.87 (0.84 .. 0.90) times `cp`'s time.
 - A copy that uses memory for the first time in a while takes up to four times as long here, so each uses its memory once before it is
   timed; still `cp`'s own times were seen to spread by a factor of two or three.
 
@@ -96,7 +97,7 @@ pub fn write(results: &Path, docs: &Path) -> Result<()> {
     }
     let images = docs.join("images");
     fs::create_dir_all(&images).with_context(|| format!("making {}", images.display()))?;
-    for results in &all {
+    for results in all.iter().filter(|results| !results.samples.is_empty()) {
         let picture = images.join(format!("bench-{}.svg", results.measure));
         fs::write(&picture, chart::draw(title(results), &results.samples))
             .with_context(|| format!("writing {}", picture.display()))?;
@@ -129,8 +130,17 @@ fn measure(page: &mut String, results: &Results) {
     let Some(measure) = super::measures::find(&results.measure) else { return };
     let _ = writeln!(page, "## {}\n\n{}\n", measure.title, measure.about);
     let _ = writeln!(page, "![{}](images/bench-{}.svg)\n", measure.title, measure.name);
-    page.push_str(&table::markdown(&results.samples));
+    page.push_str(&table::markdown(&results.samples, &results.printed));
     page.push('\n');
+    if !results.printed.is_empty() {
+        let mut cases: Vec<&str> = results.printed.iter().map(|row| row.case.as_str()).collect();
+        cases.dedup();
+        let _ = writeln!(
+            page,
+            "The values of {} were not kept and are not in the picture: these rows stand as an earlier page had them.\n",
+            cases.join("; ")
+        );
+    }
     if let Some(noise) = noise(results) {
         let _ = writeln!(
             page,
@@ -210,6 +220,17 @@ fn machines(page: &mut String, all: &[Results]) {
             let cases = cases.join(", ");
             let _ = writeln!(page, "| {} | {cases} | {date} | {} | {build} |", results.measure, run.revision);
         }
+        let mut printed: Vec<(&[String; 3], Vec<&str>)> = Vec::new();
+        for row in &results.printed {
+            match printed.iter_mut().find(|(run, _)| **run == row.run) {
+                Some((_, cases)) if cases.contains(&row.case.as_str()) => {}
+                Some((_, cases)) => cases.push(&row.case),
+                None => printed.push((&row.run, vec![&row.case])),
+            }
+        }
+        for ([date, revision, build], cases) in printed {
+            let _ = writeln!(page, "| {} | {} | {date} | {revision} | {build} |", results.measure, cases.join(", "));
+        }
     }
     let mut versions: Vec<&(String, String)> = all.iter().flat_map(|results| &results.machine.versions).collect();
     versions.sort();
@@ -269,7 +290,18 @@ mod tests {
             "USB normal".into(),
             Run { date: "today".into(), revision: "0123".into(), ..Run::default() },
         )]);
-        Results { measure: "stage-one".into(), machine, runs, short: true, complete: false, failed, notes, samples }
+        let printed = Vec::new();
+        Results {
+            measure: "stage-one".into(),
+            machine,
+            runs,
+            short: true,
+            complete: false,
+            failed,
+            notes,
+            printed,
+            samples,
+        }
     }
 
     #[test]

@@ -84,6 +84,21 @@ impl fmt::Display for Failure {
     }
 }
 
+/// A row of the page's table whose values were not kept: how it was printed, until its case is measured again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Printed {
+    /// As [`Sample::case`].
+    pub case: String,
+    /// As [`Sample::figure`].
+    pub figure: String,
+    /// As [`Sample::contender`].
+    pub contender: String,
+    /// Median, range, rounds, and how many times SINO's.
+    pub cells: [String; 4],
+    /// When the case was measured, as on the page: date, revision and build.
+    pub run: [String; 3],
+}
+
 /// How a measure begins.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Begin<'a> {
@@ -116,6 +131,9 @@ pub struct Results {
     pub failed: Vec<Failure>,
     /// What else a reader must know.
     pub notes: Vec<String>,
+    /// Rows of cases without values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub printed: Vec<Printed>,
     /// The values, in the order in which they were measured.
     pub samples: Vec<Sample>,
 }
@@ -156,7 +174,8 @@ impl Results {
             return self;
         }
         let rounds = |of: &Self, case: &str| of.runs.get(case).map_or(0, |run| run.rounds.len());
-        let has = |case: &str| self.samples.iter().any(|sample| sample.case == case);
+        let own: BTreeSet<String> = self.samples.iter().map(|sample| sample.case.clone()).collect();
+        let has = |case: &str| own.contains(case);
         let taken: BTreeSet<String> = before
             .samples
             .iter()
@@ -164,6 +183,8 @@ impl Results {
             .filter(|case| !has(case) || rounds(&self, case) < rounds(&before, case))
             .cloned()
             .collect();
+        self.printed = before.printed;
+        self.printed.retain(|row| !has(&row.case) && !taken.contains(&row.case));
         if taken.is_empty() {
             return self;
         }
@@ -234,6 +255,7 @@ impl Recorder {
             complete: false,
             failed: Vec::new(),
             notes: Vec::new(),
+            printed: Vec::new(),
             samples: Vec::new(),
         };
         let mut whole = begin.only.is_none();

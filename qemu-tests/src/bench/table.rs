@@ -1,6 +1,7 @@
 //! Results as a table: plain text for the terminal, Markdown for the report.
 
 use super::SINO;
+use super::sample::Printed;
 use super::statistics::{Series, Spread, series};
 use super::{Sample, Unit};
 use std::fmt::Write as _;
@@ -78,11 +79,20 @@ pub fn text(samples: &[Sample]) -> String {
     })
 }
 
-/// For the report.
+/// For the report; `printed` are the rows of cases whose values were not kept.
 #[must_use]
-pub fn markdown(samples: &[Sample]) -> String {
+pub fn markdown(samples: &[Sample], printed: &[Printed]) -> String {
     let mut text = format!("| {} |\n|---|---|---|---:|---:|---:|---:|\n", HEAD.join(" | "));
-    for row in rows(samples) {
+    let mut rows = rows(samples);
+    let mut before = ("", "");
+    for row in printed {
+        let case = if before.0 == row.case { "" } else { &row.case };
+        let figure = if before == (&row.case, &row.figure) { "" } else { &row.figure };
+        before = (&row.case, &row.figure);
+        let [median, range, rounds, times] = row.cells.clone();
+        rows.push([case.to_owned(), figure.to_owned(), row.contender.clone(), median, range, rounds, times]);
+    }
+    for row in rows {
         let cells: Vec<String> = row.iter().map(|cell| cell.replace('|', "\\|")).collect();
         let _ = writeln!(text, "| {} |", cells.join(" | "));
     }
@@ -114,8 +124,16 @@ mod tests {
 
     #[test]
     fn both_forms_have_all_rows() {
-        assert!(markdown(&samples()).lines().all(|line| line.starts_with('|')));
-        assert!(markdown(&samples()).contains("live\\|boot"));
+        let row = |figure: &str| Printed {
+            case: "cd".into(),
+            figure: figure.into(),
+            contender: "floor".into(),
+            cells: ["1 s", "", "5", "0.90"].map(str::to_owned),
+            ..Printed::default()
+        };
+        let page = markdown(&samples(), &[row("a"), row("a"), row("b")]);
+        assert!(page.lines().all(|line| line.starts_with('|')) && page.contains("live\\|boot"), "{page}");
+        assert!(page.ends_with("| cd | a | floor | 1 s |  | 5 | 0.90 |\n|  |  | floor | 1 s |  | 5 | 0.90 |\n|  | b | floor | 1 s |  | 5 | 0.90 |\n"));
         let text = text(&samples());
         assert_eq!(text.lines().count(), 3);
         assert_eq!(
