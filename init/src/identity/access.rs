@@ -94,6 +94,7 @@ pub fn look(root: &Path) -> Option<AccessState> {
     let system = System::open(root).ok()?;
     let closed = std::fs::read_to_string(root.join("etc/ssh/sshd_config.d").join(CONFIGURATION))
         .is_ok_and(|text| text == configuration(false));
+    system.read(Item::RootPassword).ok()?;
     let default_password = is_default(&system, root);
     Some(AccessState { password_login: !closed, default_password, ..AccessState::default() })
 }
