@@ -1,8 +1,9 @@
 //! Copies a file block by block in one pass, and compares each block's BLAKE3 with the manifest's on the way.
 //!
 //! One thread reads at a time and in order, as a stick or a disc likes it, while the others hash and write what they have
-//! read, so the medium never waits for a processor. A block that cannot be read or is wrong is read once more, past every
-//! cache; after that the copy ends with its place.
+//! read, so the medium never waits for a processor. They read and write a huge page at a time, which is two blocks: a huge
+//! page of a tmpfs that is written in halves is filled with zeros first. A block that cannot be read or is wrong is read once
+//! more, past every cache; after that the copy ends with its place.
 
 use anyhow::{Context, Result, anyhow, ensure};
 use blake3::hazmat::ChainingValue;
@@ -20,6 +21,9 @@ use std::sync::{Mutex, PoisonError};
 /// with pages of 4 KiB each of them is a segment of the request, and a fast disk gives half as much. It satisfies every
 /// block device's alignment, too.
 pub const HUGE_PAGE: usize = 2 << 20;
+/// Bytes that are read and written at a time. With half as many the same copy took 1.25 times as long beside cp in one run.
+const PIECE: usize = HUGE_PAGE;
+const _: () = assert!(PIECE.is_multiple_of(BLOCK));
 /// Two at least: one reads while the other hashes and writes. More than this many only wait for the medium.
 const THREADS: std::ops::RangeInclusive<usize> = 2..=8;
 
@@ -100,6 +104,7 @@ impl Source for File<'_> {
 struct Work<'a> {
     plan: Plan<'a>,
     source: &'a dyn Source,
+    /// Where the next piece begins.
     next: Mutex<u64>,
     stop: AtomicBool,
     done: AtomicU64,
@@ -135,8 +140,8 @@ fn copy_from(source: &dyn Source, plan: Plan<'_>, progress: &(dyn Fn(u64) + Sync
         retried: AtomicU64::new(0),
     };
     let threads = threads.clamp(*THREADS.start(), *THREADS.end());
-    let mut memory = memory(threads * BLOCK).context("making room for the copy's blocks")?;
-    let buffers = aligned(&mut memory).chunks_exact_mut(BLOCK).take(threads);
+    let mut memory = memory(threads * PIECE).context("making room for the copy's blocks")?;
+    let buffers = aligned(&mut memory).chunks_exact_mut(PIECE).take(threads);
     std::thread::scope(|scope| -> Result<()> {
         let mut workers = Vec::new();
         for (number, buffer) in buffers.enumerate() {
@@ -185,7 +190,7 @@ fn aligned(memory: &mut MmapMut) -> &mut [u8] {
 }
 
 impl Work<'_> {
-    /// Copies blocks until there are no more, or one of them is bad.
+    /// Copies pieces until there are no more, or one of them is bad.
     fn run(&self, buffer: &mut [u8], progress: &(dyn Fn(u64) + Sync)) {
         while !self.stop.load(Ordering::Acquire) {
             match self.one(buffer) {
@@ -202,50 +207,55 @@ impl Work<'_> {
         }
     }
 
-    /// Copies the next block; `None` if there is none.
+    /// Copies the next piece; `None` if there is none.
     fn one(&self, buffer: &mut [u8]) -> Result<Option<u64>, BadBlock> {
-        let (index, read) = {
+        let (start, length, mut read) = {
             let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-            let index = *next;
-            if self.length(index) == 0 {
+            let start = *next;
+            let left = self.plan.size.saturating_sub(start);
+            let length = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+            if length == 0 {
                 return Ok(None);
             }
-            *next += 1;
-            (index, self.read(index, buffer))
+            *next = start.saturating_add(length as u64);
+            let read = self.read(start, buffer, length);
+            (start, length, read)
         };
-        let length = self.length(index);
-        let mut result = read.and_then(|()| self.check(index, buffer, length));
-        if result.is_err() {
-            self.source.forget(offset(index), length);
-            result = self.read(index, buffer).and_then(|()| self.check(index, buffer, length));
-            if result.is_ok() {
+        for (index, (at, room)) in
+            (start / BLOCK as u64..).zip((0..length).step_by(BLOCK).zip(buffer.chunks_mut(BLOCK)))
+        {
+            let size = (length - at).min(BLOCK);
+            let first = match read.trouble.take_if(|_| read.filled < at + size) {
+                // What the piece's reading ended at. It did not come to the blocks behind it.
+                Some(trouble) => Err(trouble),
+                None if read.filled < at + size => self.read(offset(index), room, size).whole(),
+                None => Ok(()),
+            };
+            if first.and_then(|()| self.check(index, room, size)).is_err() {
+                self.source.forget(offset(index), size);
+                let second = self.read(offset(index), room, size).whole();
+                second.and_then(|()| self.check(index, room, size)).map_err(|trouble| BadBlock { index, trouble })?;
                 self.retried.fetch_add(1, Ordering::AcqRel);
             }
         }
-        result.and_then(|()| self.write(index, buffer, length)).map_err(|trouble| BadBlock { index, trouble })?;
-        self.source.forget(offset(index), length);
+        self.write(start, buffer.get(..length).unwrap_or_default())?;
+        self.source.forget(start, length);
         Ok(Some(length as u64))
     }
 
-    /// The bytes of a block; 0 behind the last.
-    fn length(&self, index: u64) -> usize {
-        let left = self.plan.size.saturating_sub(index.saturating_mul(BLOCK as u64));
-        usize::try_from(left).unwrap_or(BLOCK).min(BLOCK)
-    }
-
-    fn read(&self, index: u64, buffer: &mut [u8]) -> Result<(), Trouble> {
-        let length = self.length(index);
+    /// Reads so many bytes. All of the buffer is offered: past the page cache only whole sectors can be asked for.
+    fn read(&self, start: u64, buffer: &mut [u8], length: usize) -> Read {
         let mut filled = 0;
         while filled < length {
             let rest = buffer.get_mut(filled..).unwrap_or_default();
-            match self.source.read(rest, offset(index) + filled as u64) {
-                Ok(0) => return Err(Trouble::Missing),
+            match self.source.read(rest, start.saturating_add(filled as u64)) {
+                Ok(0) => return Read { filled, trouble: Some(Trouble::Missing) },
                 Ok(count) => filled += count,
                 Err(Errno::INTR) => {}
-                Err(error) => return Err(Trouble::Unreadable(error)),
+                Err(error) => return Read { filled, trouble: Some(Trouble::Unreadable(error)) },
             }
         }
-        Ok(())
+        Read { filled, trouble: None }
     }
 
     fn check(&self, index: u64, buffer: &[u8], length: usize) -> Result<(), Trouble> {
@@ -256,19 +266,35 @@ impl Work<'_> {
         if right() { Ok(()) } else { Err(Trouble::Wrong) }
     }
 
-    fn write(&self, index: u64, buffer: &[u8], length: usize) -> Result<(), Trouble> {
+    fn write(&self, start: u64, piece: &[u8]) -> Result<(), BadBlock> {
         let Some(to) = self.plan.to else { return Ok(()) };
         let mut written = 0;
-        while written < length {
-            let rest = buffer.get(written..length).unwrap_or_default();
-            match rustix::io::pwrite(to, rest, offset(index) + written as u64) {
-                Ok(0) => return Err(Trouble::Unwritable(Errno::NOSPC)),
+        while written < piece.len() {
+            let at = start.saturating_add(written as u64);
+            let bad = |error| BadBlock { index: at / BLOCK as u64, trouble: Trouble::Unwritable(error) };
+            match rustix::io::pwrite(to, piece.get(written..).unwrap_or_default(), at) {
+                Ok(0) => return Err(bad(Errno::NOSPC)),
                 Ok(count) => written += count,
                 Err(Errno::INTR) => {}
-                Err(error) => return Err(Trouble::Unwritable(error)),
+                Err(error) => return Err(bad(error)),
             }
         }
         Ok(())
+    }
+}
+
+/// How far a reading came.
+struct Read {
+    /// Bytes that are there.
+    filled: usize,
+    /// Why it ended before the end.
+    trouble: Option<Trouble>,
+}
+
+impl Read {
+    /// Whether all was read.
+    fn whole(self) -> Result<(), Trouble> {
+        self.trouble.map_or(Ok(()), Err)
     }
 }
 
@@ -326,8 +352,10 @@ mod tests {
         let bad = |result: Result<Copied>| result.unwrap_err().downcast::<BadBlock>().unwrap();
         let result = run(&file(&wrong), bytes.len(), &values(&bytes)).0;
         assert_eq!(bad(result), BadBlock { index: 3, trouble: Trouble::Wrong });
-        let result = run(&file(&bytes[..4 * BLOCK + 9]), bytes.len(), &values(&bytes)).0;
-        assert_eq!(bad(result), BadBlock { index: 4, trouble: Trouble::Missing });
+        for (end, missing) in [(4 * BLOCK + 9, 4), (3 * BLOCK + 9, 3), (2 * BLOCK, 2), (0, 0)] {
+            let result = run(&file(&bytes[..end]), bytes.len(), &values(&bytes)).0;
+            assert_eq!(bad(result), BadBlock { index: missing, trouble: Trouble::Missing }, "cut at {end}");
+        }
     }
 
     #[test]
@@ -348,21 +376,32 @@ mod tests {
 
     impl Source for Flaky {
         fn read(&self, buffer: &mut [u8], offset: u64) -> rustix::io::Result<usize> {
-            let (second, block) = (self.forgotten.load(Ordering::Acquire), offset / BLOCK as u64);
-            if block == 1 && second & 2 == 0 {
-                return Err(Errno::IO);
-            }
+            let forgotten = |block: u64| self.forgotten.load(Ordering::Acquire) & (1 << block) != 0;
             let start = usize::try_from(offset).unwrap();
-            let length = buffer.len().min(self.bytes.len() - start);
+            let bad =
+                |block: usize| !forgotten(block as u64) && (start..start + buffer.len()).contains(&(block * BLOCK + 9));
+            let mut length = buffer.len().min(self.bytes.len() - start);
+            if bad(1) {
+                // As a disk does it: what comes before the place that cannot be read.
+                length = (BLOCK + 9 - start).next_multiple_of(512) - 512;
+                if length == 0 {
+                    return Err(Errno::IO);
+                }
+            }
+            let wrong = [2, 3].map(|block| (bad(block) && length == buffer.len()).then(|| block * BLOCK + 9 - start));
             buffer[..length].copy_from_slice(&self.bytes[start..start + length]);
-            if block == 2 && second & 4 == 0 {
-                buffer[9] ^= 1;
+            for at in wrong.into_iter().flatten() {
+                buffer[at] ^= 1;
             }
             Ok(length)
         }
 
-        fn forget(&self, offset: u64, _: usize) {
-            self.forgotten.fetch_or(1 << (offset / BLOCK as u64), Ordering::AcqRel);
+        fn forget(&self, offset: u64, length: usize) {
+            assert!(length <= PIECE);
+            let first = offset / BLOCK as u64;
+            for block in first..(offset + length as u64).div_ceil(BLOCK as u64) {
+                self.forgotten.fetch_or(1 << block, Ordering::AcqRel);
+            }
         }
     }
 
@@ -373,7 +412,7 @@ mod tests {
         let (unused, mut to) = (file(b""), tempfile::tempfile().unwrap());
         let fd: OwnedFd = to.try_clone().unwrap().into();
         let plan = Plan { from: &unused, to: Some(&fd), size: bytes.len() as u64, blocks: &values(&bytes) };
-        assert_eq!(copy_from(&flaky, plan, &|_| {}).unwrap(), Copied { retried: 2 });
+        assert_eq!(copy_from(&flaky, plan, &|_| {}).unwrap(), Copied { retried: 3 });
         let mut copied = Vec::new();
         to.rewind().unwrap();
         to.read_to_end(&mut copied).unwrap();
