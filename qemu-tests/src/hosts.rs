@@ -39,7 +39,7 @@ pub const TRIALS: &[HostTrial] = &[
     HostTrial { name: "host-power-cuts", long: false, minutes: 30, run: power::run },
     HostTrial { name: "host-power-cuts-twenty", long: true, minutes: 50, run: power::run_long },
     HostTrial { name: "host-storage-trouble", long: true, minutes: 25, run: storage::run },
-    HostTrial { name: "host-network-configured", long: false, minutes: 25, run: configured::run },
+    HostTrial { name: "host-network-configured", long: true, minutes: 25, run: configured::run },
     HostTrial { name: "host-network-late-and-links", long: true, minutes: 20, run: links::run },
     HostTrial { name: "host-under-xen", long: true, minutes: 20, run: under_xen::run },
     HostTrial { name: "host-first-steps", long: false, minutes: 15, run: first_steps::run },
