@@ -1,5 +1,6 @@
-//! How fast stage one's copy to RAM is beside cp(1): `copy-speed FILE [RUNS]`, as root, FILE not on a tmpfs. With
-//! `copy-speed --once FILE TARGET` only stage one's copy, once; prints the seconds (for the bench in qemu-tests).
+//! How fast stage one's copy to RAM is beside cp(1): `copy-speed FILE [RUNS]`, as root, FILE not on a tmpfs. For the bench in
+//! qemu-tests, `copy-speed --values FILE VALUES` writes what the blocks of FILE must be, and `copy-speed --once FILE TARGET VALUES`
+//! makes stage one's copy once and prints the seconds: it reads FILE no more often than another program would.
 //!
 //! In turns, each time with nothing of the file in the page cache: the copy with its hash into a tmpfs, and `cp` into the
 //! same tmpfs without any hash. Prints megabytes (10^6) a second of each run and the medians.
@@ -17,13 +18,19 @@ use std::time::Instant;
 
 fn main() -> ExitCode {
     let given: Vec<String> = std::env::args().skip(1).collect();
-    if let [once, file, target] = given.as_slice()
+    if let [write, file, to] = given.as_slice()
+        && write == "--values"
+    {
+        fs::write(to, values(Path::new(file)).concat()).unwrap();
+        return ExitCode::SUCCESS;
+    }
+    if let [once, file, target, values] = given.as_slice()
         && once == "--once"
     {
-        let blocks = values(Path::new(file));
-        forget(file);
+        let values = fs::read(values).unwrap();
+        let blocks = values.as_chunks().0;
         let began = Instant::now();
-        stage_ones(file, target, &blocks);
+        stage_ones(file, target, blocks);
         println!("{}", began.elapsed().as_secs_f64());
         return ExitCode::SUCCESS;
     }
