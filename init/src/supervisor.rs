@@ -185,12 +185,6 @@ fn end_when_asked(sender: &Sender) -> Result<()> {
     std::thread::Builder::new().name("end".into()).spawn(wait).map(drop).context("waiting for the signal to end")
 }
 
-/// How nice the supervisor and what it starts are beside other sessions. Debian starts dozens of services at once, each in a session of
-/// its own; where one CPU does everything, xl was seen to take 69 s for a guest for which it needs a few, because its part
-/// was as large as that of each of them. Device models and daemons have sessions of their own and are not meant. Source: sched(7),
-/// "The autogroup feature"; /proc/PID/autogroup.
-const AUTOGROUP_NICE: &str = "-15";
-
 /// Becomes a process of its own, and the only supervisor.
 fn begin() -> Result<()> {
     stage::note_panics();
@@ -199,8 +193,6 @@ fn begin() -> Result<()> {
     }
     // Fails only for a leader of a group, which has no terminal that could send it signals either.
     let _ = rustix::process::setsid();
-    // Where the kernel has no autogroups, guests share with Debian's services as before.
-    let _ = std::fs::write("/proc/self/autogroup", AUTOGROUP_NICE);
     rustix::thread::set_name(c"sino-supervisor").context("naming the process")?;
     // Among the last to end when memory is short: without it guests and leases are nobody's.
     let _ = std::fs::write("/proc/self/oom_score_adj", "-900");

@@ -49,8 +49,6 @@ pub(super) fn up() -> Vec<Check> {
         // systemd has adopted it.
         is(&format!("systemctl show -P MainPID sino.service | grep -cx {SUPERVISOR}"), "1"),
         is("pgrep -xc sino-supervisor", "1"),
-        // Guests come before Debian's services.
-        is(&format!("cut -d' ' -f3 /proc/{SUPERVISOR}/autogroup"), "-15"),
         // One udevd: stage two ended its own before Debian's began, or soon after.
         is("pgrep -xc systemd-udevd", "1"),
         // One DHCP client, not two: networkd does not touch what is SINO's.
