@@ -1,8 +1,8 @@
 //! Copies a file block by block in one pass, and compares each block's BLAKE3 with the manifest's on the way.
 //!
 //! One thread reads at a time and in order, as a stick or a disc likes it, while the others hash and write what they have
-//! read, so the medium never waits for a processor. They read and write a huge page at a time, which is two blocks: a huge
-//! page of a tmpfs that is written in halves is filled with zeros first. A block that cannot be read or is wrong is read once
+//! read, so the medium never waits for a processor. They read and write a huge page at a time, which is two blocks: that
+//! takes half as many requests to the disk and waits less (`docs/decisions/0028`). A block that cannot be read or is wrong is read once
 //! more, past every cache; after that the copy ends with its place.
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -21,7 +21,7 @@ use std::sync::{Mutex, PoisonError};
 /// with pages of 4 KiB each of them is a segment of the request, and a fast disk gives half as much. It satisfies every
 /// block device's alignment, too.
 pub const HUGE_PAGE: usize = 2 << 20;
-/// Bytes that are read and written at a time. With half as many the same copy took 1.25 times as long beside cp in one run.
+/// Bytes that are read and written at a time. With half as many the same copy took 1.25 times as long in the same run.
 const PIECE: usize = HUGE_PAGE;
 const _: () = assert!(PIECE.is_multiple_of(BLOCK));
 /// Two at least: one reads while the other hashes and writes. More than this many only wait for the medium.
