@@ -15,8 +15,8 @@ const DIRECT_BUDGET: Duration = Duration::from_secs(120);
 const BIOS_BUDGET: Duration = Duration::from_secs(240);
 /// Through the boot loader and Xen under UEFI.
 const UEFI_BUDGET: Duration = Duration::from_secs(300);
-/// Debian until an administrator has done what the scenario asks.
-const REAL_BUDGET: Duration = Duration::from_secs(900);
+/// Debian until an administrator has done what the scenario asks. On the slowest machine so far that took 831 s beside a second one.
+const REAL_BUDGET: Duration = Duration::from_secs(1200);
 
 /// Memory in MiB: for the tiny root without Xen, under Xen, and for the real image.
 const DIRECT_MEMORY: u32 = 768;
