@@ -60,9 +60,10 @@ const LIMITS: &str = "\
 - SINO copies and hashes beside each other, on two processors. Where another program kept the other one busy, plain `cp` was seen to be sooner.
   All copy into a tmpfs with huge pages, as stage one's own is. Where there are none, as in a PV dom0 of Xen, the copy costs
   a processor almost twice as much; into small pages SINO was seen to take from 0.84 to 1.27 times as long as `cp` (decision 0028).
-  Machines differ, too: on another one of this kind, five rounds of the same copy gave 0.87 (0.84 .. 0.90) times `cp`'s time.
+  Machines differ, too: on another one of this kind, five rounds of the copy, still in pieces of 1 MiB, gave 0.87 (0.84 .. 0.90) times `cp`'s time.
 - A copy that uses memory for the first time in a while takes up to four times as long here, so each uses its memory once before it is
-  timed; still `cp`'s own times were seen to spread by a factor of two or three.
+  timed; still `cp`'s own times were seen to spread by a factor of
+  four. The disk of such a machine is also held back once so much was read from it, whoever reads (decision 0028).
 
 ";
 
